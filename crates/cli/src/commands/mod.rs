@@ -1,0 +1,42 @@
+//! The commands.
+
+mod completions;
+mod run;
+mod rootfs;
+mod setup;
+mod snapshot;
+
+use std::process::ExitCode;
+
+use crate::{failure::Failure, settings::Global};
+
+/// What to do.
+#[derive(clap::Subcommand)]
+pub(crate) enum Command {
+    /// Prepares this host: installs packages and makes the kernel bundle. Safe to repeat
+    Setup(setup::SetupArgs),
+    /// Makes and lists rootfs images
+    #[command(subcommand)]
+    Rootfs(rootfs::RootfsCommand),
+    /// Makes, lists, checks and removes snapshots
+    #[command(subcommand)]
+    Snapshot(snapshot::SnapshotCommand),
+    /// Runs a program in a microVM of a given size and prints the answer as JSON
+    Host(run::HostArgs),
+    /// Runs a program, or a whole request, in the best microVM there is and prints the answer as JSON
+    Run(run::RunArgs),
+    /// Prints a script that completes this command line in a shell
+    Completions(completions::CompletionsArgs),
+}
+
+/// Does it.
+pub(crate) async fn run(command: Command, global: &Global) -> Result<ExitCode, Failure> {
+    match command {
+        Command::Setup(args) => setup::run(args, global).await,
+        Command::Rootfs(command) => rootfs::run(command, global).await,
+        Command::Snapshot(command) => snapshot::run(command, global).await,
+        Command::Host(args) => run::host(args, global).await,
+        Command::Run(args) => run::run(args, global).await,
+        Command::Completions(args) => completions::run(&args),
+    }
+}

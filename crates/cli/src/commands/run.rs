@@ -1,0 +1,193 @@
+//! `infra.operator host` and `infra.operator run`: one request, one answer.
+
+use std::{
+    io::Read as _,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use anyhow::Context as _;
+use engine::{Answer, Engine, Failure as FailedAnswer, Languages, Request, RequestError, RunError, Start};
+use uuid::Uuid;
+use vmm::MachineSpec;
+
+use crate::{
+    failure::{DONE, Failure, HOST, USAGE},
+    host::engine,
+    output,
+    settings::{DEFAULT_MACHINE, Global, Machine},
+    signals::blocking,
+};
+
+/// The longest request, in bytes: what its parts may have, escaped.
+const MAX_REQUEST_BYTES: u64 = 128 << 20;
+
+/// A program, and what it gets.
+#[derive(clap::Args)]
+struct Program {
+    /// The program's text
+    #[arg(long, value_name = "TEXT", conflicts_with = "file", allow_hyphen_values = true)]
+    code: Option<String>,
+
+    /// The file that holds it
+    #[arg(long, value_name = "FILE")]
+    file: Option<PathBuf>,
+
+    /// What the program reads from its stdin
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true, allow_hyphen_values = true)]
+    stdin: String,
+
+    /// How long the program may run, in seconds (1 to 300) [default: 10]
+    #[arg(long, value_name = "SECONDS")]
+    timeout: Option<f64>,
+}
+
+/// Arguments of `host`.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  infra.operator host --lang python --code 'print(6 * 7)' --snapshot
+  infra.operator host --lang python --file main.py --stdin Alice --mem 1024 --timeout 30")]
+pub(crate) struct HostArgs {
+    /// The program's language
+    #[arg(long, value_name = "LANGUAGE")]
+    lang: String,
+    #[command(flatten)]
+    program: Program,
+    #[command(flatten)]
+    machine: Machine,
+    /// Restores a snapshot of this size instead of booting
+    #[arg(long)]
+    snapshot: bool,
+}
+
+/// Arguments of `run`.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  infra.operator run --file main.py
+  infra.operator run --lang python --code 'print(input())' --stdin Alice
+  echo '{\"language\": \"python\", \"code\": \"print(6 * 7)\"}' | infra.operator run --request -")]
+pub(crate) struct RunArgs {
+    /// The program's language [default: what the file's name says]
+    #[arg(long, value_name = "LANGUAGE", conflicts_with = "request")]
+    lang: Option<String>,
+    #[command(flatten)]
+    program: Program,
+    /// A file that holds a whole request as JSON; - for stdin
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["code", "file", "stdin", "timeout"])]
+    request: Option<PathBuf>,
+}
+
+/// Runs `host`.
+pub(super) async fn host(args: HostArgs, global: &Global) -> Result<ExitCode, Failure> {
+    let start = if args.snapshot { Start::Snapshot } else { Start::Boot };
+    let request = args.program.request(&args.lang)?;
+    answer(request, |_, _| args.machine.into(), start, global).await
+}
+
+/// Runs `run`.
+pub(super) async fn run(args: RunArgs, global: &Global) -> Result<ExitCode, Failure> {
+    let request = match &args.request {
+        Some(file) => {
+            let file = file.clone();
+            let text = blocking(move || read_bounded(&file)).await?;
+            Request::from_json(&text, &Languages::built_in())
+        }
+        None => {
+            let lang = args.lang.or_else(|| guess_language(args.program.file.as_deref())).ok_or_else(|| {
+                Failure::usage(anyhow::anyhow!("which language?")).hint("name it with --lang".to_owned())
+            })?;
+            args.program.request(&lang)?
+        }
+    };
+    answer(request, best_machine, Start::Best, global).await
+}
+
+impl Program {
+    fn request(self, language: &str) -> Result<Result<Request, RequestError>, Failure> {
+        let code = match (self.code, self.file) {
+            (Some(code), _) => code,
+            (None, Some(file)) => String::from_utf8(read_bounded(&file)?)
+                .with_context(|| format!("{} is not UTF-8", file.display()))
+                .map_err(Failure::usage)?,
+            (None, None) => {
+                let hint = "give it with --code or --file".to_owned();
+                return Err(Failure::usage(anyhow::anyhow!("there is no program")).hint(hint));
+            }
+        };
+        Ok(Request::from_code(language, code, self.stdin, self.timeout, &Languages::built_in()))
+    }
+}
+
+/// Runs the request, if it is one, prints the answer, and says by the exit status what kind it is.
+async fn answer(
+    request: Result<Request, RequestError>,
+    machine: impl FnOnce(&Engine, &Request) -> MachineSpec,
+    start: Start,
+    global: &Global,
+) -> Result<ExitCode, Failure> {
+    let trace_id = Uuid::now_v7().simple().to_string();
+    let request = match request {
+        Ok(request) => request,
+        Err(error) => {
+            output::json(&FailedAnswer::new(&error, &trace_id))?;
+            return Ok(ExitCode::from(USAGE));
+        }
+    };
+    let engine = match engine(global) {
+        Ok(engine) => engine,
+        Err(failure) => {
+            let error = format!("E010: internal error (trace id {trace_id})");
+            output::json(&FailedAnswer::new(&error, &trace_id))?;
+            return Err(failure);
+        }
+    };
+    let machine = machine(&engine, &request);
+    match engine.run(&request, machine, start, &trace_id).await {
+        Ok(outcome) => {
+            output::json(&outcome.answer)?;
+            Ok(ExitCode::from(if matches!(outcome.answer, Answer::Failed(_)) { HOST } else { DONE }))
+        }
+        Err(error) => {
+            output::json(&FailedAnswer::new(&error.page(&trace_id), &trace_id))?;
+            Err(told(error))
+        }
+    }
+}
+
+fn told(error: RunError) -> Failure {
+    let hint = error.hint();
+    Failure::host(error).hint(hint)
+}
+
+/// The size that a snapshot has: the default one, or else the smallest there is.
+fn best_machine(engine: &Engine, request: &Request) -> MachineSpec {
+    let sizes: Vec<MachineSpec> = engine
+        .catalogue()
+        .list()
+        .unwrap_or_default()
+        .iter()
+        .filter(|entry| entry.language == request.language.name)
+        .map(|entry| MachineSpec { memory_mib: entry.size.memory_mib, vcpus: entry.size.vcpus })
+        .collect();
+    if sizes.is_empty() || sizes.contains(&DEFAULT_MACHINE) { DEFAULT_MACHINE } else { sizes[0] }
+}
+
+fn guess_language(file: Option<&Path>) -> Option<String> {
+    let extension = file?.extension()?.to_str()?;
+    Languages::built_in().find(extension).map(|spec| spec.name.to_string())
+}
+
+/// Reads a file, or stdin for `-`, as long as it is no longer than any request.
+fn read_bounded(path: &Path) -> Result<Vec<u8>, Failure> {
+    let mut text = Vec::new();
+    let read = if path == Path::new("-") {
+        std::io::stdin().lock().take(MAX_REQUEST_BYTES + 1).read_to_end(&mut text)
+    } else {
+        std::fs::File::open(path).and_then(|file| file.take(MAX_REQUEST_BYTES + 1).read_to_end(&mut text))
+    };
+    read.with_context(|| format!("cannot read {}", path.display())).map_err(Failure::usage)?;
+    if text.len() as u64 > MAX_REQUEST_BYTES {
+        return Err(Failure::usage(anyhow::anyhow!("{} is longer than any request", path.display())));
+    }
+    Ok(text)
+}

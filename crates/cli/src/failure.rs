@@ -1,0 +1,80 @@
+//! How commands fail: what is printed, and the exit status.
+
+use std::process::ExitCode;
+
+/// Answered, or done.
+pub(crate) const DONE: u8 = 0;
+/// The command line or the request is wrong. clap uses the same.
+pub(crate) const USAGE: u8 = 2;
+/// This host cannot do what was asked.
+pub(crate) const HOST: u8 = 3;
+
+/// A command that failed.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    error: anyhow::Error,
+    hint: Option<String>,
+    code: u8,
+}
+
+impl Failure {
+    /// This host cannot do it.
+    pub(crate) fn host(error: impl Into<anyhow::Error>) -> Self {
+        Self { error: error.into(), hint: None, code: HOST }
+    }
+
+    /// The user asked for something that cannot be.
+    pub(crate) fn usage(error: impl Into<anyhow::Error>) -> Self {
+        Self { error: error.into(), hint: None, code: USAGE }
+    }
+
+    /// Adds what the user can do about it.
+    pub(crate) fn hint(mut self, hint: impl Into<Option<String>>) -> Self {
+        self.hint = hint.into();
+        self
+    }
+
+    /// Prints the error with its causes and the hint, to stderr, and gives the exit status.
+    pub(crate) fn report(&self) -> ExitCode {
+        eprintln!("error: {:#}", self.error);
+        if let Some(hint) = &self.hint {
+            eprintln!("hint: {hint}");
+        }
+        ExitCode::from(self.code)
+    }
+}
+
+/// Errors that know what the user can do about them.
+pub(crate) trait OrFail<T> {
+    /// As a failure of this host.
+    fn or_fail(self) -> Result<T, Failure>;
+}
+
+macro_rules! with_hint {
+    ($($error:ty),* $(,)?) => {$(
+        impl<T> OrFail<T> for Result<T, $error> {
+            fn or_fail(self) -> Result<T, Failure> {
+                self.map_err(|error| {
+                    let hint = error.hint();
+                    Failure::host(error).hint(hint)
+                })
+            }
+        }
+    )*};
+}
+
+with_hint!(
+    engine::CreateSnapshotError,
+    engine::RunError,
+    images::OpenKernelError,
+    images::PrepareKernelError,
+    images::rootfs::CreateRootfsError,
+    images::rootfs::ListRootfsError,
+    images::rootfs::MapPackagesError,
+);
+
+impl<T> OrFail<T> for Result<T, store::snapshot::CatalogueError> {
+    fn or_fail(self) -> Result<T, Failure> {
+        self.map_err(|error| Failure::host(error).hint("check the permissions of the data directory".to_owned()))
+    }
+}

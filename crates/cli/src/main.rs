@@ -1,0 +1,66 @@
+//! `infra.operator`: the command line of LLM-Firecracker.
+//!
+//! Reads arguments and environment, wires the VMM backend to the engine, and prints. What the commands do is in
+//! [`commands`], one file each; how they end in [`failure`].
+
+mod commands;
+mod failure;
+mod host;
+mod output;
+mod settings;
+mod signals;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use crate::commands::Command;
+
+fn main() -> ExitCode {
+    // Before anything else, and before there is a second thread: this process may be a VMM's supervisor.
+    if std::env::args_os().nth(1).is_some_and(|argument| argument == host::SUPERVISOR_ARGUMENT) {
+        return host::supervise();
+    }
+    let arguments = Arguments::parse();
+    output::start_logging(arguments.global.verbose);
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            return failure::Failure::host(anyhow::Error::new(error).context("cannot start")).report();
+        }
+    };
+    let ended = runtime.block_on(signals::until_signal(commands::run(arguments.command, &arguments.global)));
+    // A thread that still waits for a lock must not keep the process.
+    runtime.shutdown_background();
+    match ended {
+        signals::Ended::Done(Ok(code)) => code,
+        signals::Ended::Done(Err(failure)) => failure.report(),
+        signals::Ended::Signal(signal) => {
+            signals::wait_for_children();
+            ExitCode::from(128 + signal)
+        }
+    }
+}
+
+/// Runs untrusted code in microVMs, each request in one of its own, restored from a snapshot in milliseconds.
+///
+/// Exit status: 0 answered or done; 2 the command line or the request is wrong; 3 this host cannot do it (a hint
+/// says what would help); 128+N ended by signal N.
+#[derive(clap::Parser)]
+#[command(name = "infra.operator", version, max_term_width = 100)]
+struct Arguments {
+    #[command(flatten)]
+    global: settings::Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        super::Arguments::command().debug_assert();
+    }
+}

@@ -1,0 +1,121 @@
+//! What holds for all commands: flags, and the environment behind them.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::builder::RangedU64ValueParser;
+use store::{DataDirectory, layout::SYSTEM_DIRECTORY};
+use vmm::MachineSpec;
+
+/// Flags of all commands.
+#[derive(clap::Args, Clone, Debug)]
+pub(crate) struct Global {
+    /// Where images, snapshots and the kernel bundle are [default: /srv/firecracker for root, else
+    /// $XDG_DATA_HOME/llm-firecracker]
+    #[arg(long, global = true, value_name = "DIR", env = "LLM_FIRECRACKER_DATA_DIR")]
+    data_dir: Option<PathBuf>,
+
+    /// QEMU to be used instead of the one in PATH
+    #[arg(long, global = true, value_name = "FILE", env = "LLM_FIRECRACKER_QEMU", hide_short_help = true)]
+    pub(crate) qemu: Option<PathBuf>,
+
+    /// How microVMs execute code, instead of the best that this host has
+    #[arg(long, global = true, value_enum, env = "LLM_FIRECRACKER_ACCEL", hide_short_help = true)]
+    pub(crate) accel: Option<Acceleration>,
+
+    /// How many microVMs may run at the same time, in all commands together [default: two for each processor]
+    #[arg(
+        long,
+        global = true,
+        value_name = "N",
+        env = "LLM_FIRECRACKER_SLOTS",
+        hide_short_help = true,
+        value_parser = RangedU64ValueParser::<u32>::new().range(1..=10_000)
+    )]
+    slots: Option<u32>,
+
+    /// How long a command waits for room for its microVM, in seconds
+    #[arg(
+        long,
+        global = true,
+        value_name = "SECONDS",
+        default_value_t = 600,
+        env = "LLM_FIRECRACKER_SLOT_WAIT",
+        hide_short_help = true
+    )]
+    slot_wait: u64,
+
+    /// The first of the users (and groups) that VMMs run as, one for each slot, when started by root
+    #[arg(
+        long,
+        global = true,
+        value_name = "UID",
+        default_value_t = 700_000,
+        env = "LLM_FIRECRACKER_FIRST_UID",
+        hide_short_help = true,
+        value_parser = RangedU64ValueParser::<u32>::new().range(1000..=4_000_000_000)
+    )]
+    pub(crate) first_uid: u32,
+
+    /// Says what is being done; twice, in detail
+    #[arg(long, short, global = true, action = clap::ArgAction::Count)]
+    pub(crate) verbose: u8,
+}
+
+/// How microVMs execute code.
+#[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Acceleration {
+    /// The processor's virtualization
+    Kvm,
+    /// Emulation in software
+    Tcg,
+}
+
+impl Global {
+    /// The data directory.
+    pub(crate) fn data(&self) -> DataDirectory {
+        DataDirectory::new(self.data_dir.clone().unwrap_or_else(default_data_directory))
+    }
+
+    /// How many microVMs may run at the same time.
+    pub(crate) fn slots(&self) -> u32 {
+        let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        self.slots.unwrap_or_else(|| u32::try_from(2 * processors).unwrap_or(u32::MAX))
+    }
+
+    /// How long a command waits for room.
+    pub(crate) fn slot_patience(&self) -> Duration {
+        Duration::from_secs(self.slot_wait)
+    }
+}
+
+fn default_data_directory() -> PathBuf {
+    if rustix::process::geteuid().is_root() {
+        return SYSTEM_DIRECTORY.into();
+    }
+    let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    absolute("XDG_DATA_HOME")
+        .or_else(|| absolute("HOME").map(|home| home.join(".local/share")))
+        .unwrap_or_else(|| PathBuf::from("/var/lib"))
+        .join("llm-firecracker")
+}
+
+/// The size of a microVM.
+#[derive(clap::Args, Clone, Copy, Debug)]
+pub(crate) struct Machine {
+    /// Memory of the microVM, in MiB
+    #[arg(long, value_name = "MIB", default_value_t = 512, value_parser = RangedU64ValueParser::<u32>::new().range(128..=65_536))]
+    mem: u32,
+
+    /// Virtual processors of the microVM
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = RangedU64ValueParser::<u32>::new().range(1..=16))]
+    vcpus: u32,
+}
+
+impl From<Machine> for MachineSpec {
+    fn from(machine: Machine) -> Self {
+        Self { memory_mib: machine.mem, vcpus: machine.vcpus }
+    }
+}
+
+/// The size that is chosen where nobody chooses.
+pub(crate) const DEFAULT_MACHINE: MachineSpec = MachineSpec { memory_mib: 512, vcpus: 1 };

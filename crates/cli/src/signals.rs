@@ -1,0 +1,71 @@
+//! Ctrl-C and its kin: what runs is dropped, which takes away all that it had, and what it has started is ended.
+
+use std::{fs, future::Future, time::Duration};
+
+use rustix::process::{Pid, Signal, WaitOptions, kill_process, wait};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// How work ended.
+pub(crate) enum Ended<T> {
+    /// By itself.
+    Done(T),
+    /// By this signal.
+    Signal(u8),
+}
+
+/// How long work on another thread may take to notice that its programs were ended, and to clean up.
+const CLEAN_UP_PATIENCE: Duration = Duration::from_secs(20);
+
+/// Works until it is done, or until SIGINT, SIGTERM or SIGHUP.
+pub(crate) async fn until_signal<T>(work: impl Future<Output = T>) -> Ended<T> {
+    let kinds = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
+    let [Ok(mut interrupt), Ok(mut terminate), Ok(mut hangup)] = kinds.map(signal) else {
+        // Without handlers the signals do what they do.
+        return Ended::Done(work.await);
+    };
+    let mut work = Box::pin(work);
+    let signal = tokio::select! {
+        done = &mut work => return Ended::Done(done),
+        _ = interrupt.recv() => Signal::INT,
+        _ = terminate.recv() => Signal::TERM,
+        _ = hangup.recv() => Signal::HUP,
+    };
+    let number = u8::try_from(signal.as_raw()).unwrap_or_default();
+    if BLOCKING.load(std::sync::atomic::Ordering::SeqCst) {
+        // Work on a thread cannot be dropped. It ends with an error once the program that it waits for is ended,
+        // and removes what it has begun.
+        end_children(signal);
+        let _ = tokio::time::timeout(CLEAN_UP_PATIENCE, &mut work).await;
+    }
+    drop(work);
+    Ended::Signal(number)
+}
+
+/// Whether the command does its work on a thread, with programs of others.
+static BLOCKING: std::sync::atomic::AtomicBool = std::sync::atomic::AtomicBool::new(false);
+
+/// Does work that blocks, on a thread of its own.
+pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    BLOCKING.store(true, std::sync::atomic::Ordering::SeqCst);
+    let done = tokio::task::spawn_blocking(work).await;
+    BLOCKING.store(false, std::sync::atomic::Ordering::SeqCst);
+    done.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
+}
+
+/// Passes a signal on to all children.
+fn end_children(signal: Signal) {
+    let Ok(threads) = fs::read_dir("/proc/self/task") else { return };
+    for thread in threads.flatten() {
+        let children = fs::read_to_string(thread.path().join("children")).unwrap_or_default();
+        for child in children.split_whitespace().filter_map(|child| Pid::from_raw(child.parse().ok()?)) {
+            // It may have ended by itself.
+            let _ = kill_process(child, signal);
+        }
+    }
+}
+
+/// Waits for the children that the dropped work has left: supervisors, which end by themselves and take their VMMs
+/// with them.
+pub(crate) fn wait_for_children() {
+    while wait(WaitOptions::empty()).is_ok() {}
+}

@@ -1,0 +1,205 @@
+//! What a user gets: the page's responses.
+
+use protocol::message::{Captured, Execution, Outcome};
+use serde::Serialize;
+
+/// The answer to a request: `status: "success"` for whatever ran, however it ended; a list for a batch.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub enum Answer {
+    /// To a request with one stdin.
+    One(ExecutionAnswer),
+    /// To a batch: one for each stdin, in order.
+    Batch(Vec<ExecutionAnswer>),
+    /// To a request that never ran.
+    Failed(Failure),
+}
+
+/// One execution.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ExecutionAnswer {
+    /// `success`: it ran.
+    pub status: &'static str,
+    /// What it wrote to stdout. Bytes that are not UTF-8 are replaced by U+FFFD.
+    pub stdout: String,
+    /// What it wrote to stderr; null when it wrote nothing.
+    pub stderr: Option<String>,
+    /// How it ended, where that was not by itself.
+    pub exception: Option<Exception>,
+    /// From its start to its end, in whole milliseconds, measured in the guest.
+    #[serde(rename = "executionTime")]
+    pub execution_time: u64,
+    /// Its exit status; null when it was killed.
+    #[serde(rename = "exitCode")]
+    pub exit_code: Option<u8>,
+    /// How many bytes of output were not kept, where there are any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dropped: Option<Dropped>,
+    /// What it read; in a batch alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stdin: Option<String>,
+    /// The request's id.
+    pub trace_id: String,
+}
+
+/// Output beyond the limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Dropped {
+    /// Bytes of stdout.
+    pub stdout: u64,
+    /// Bytes of stderr.
+    pub stderr: u64,
+}
+
+/// How an execution ended, where that was not by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exception {
+    /// Its time was up.
+    Timeout,
+    /// It needed more memory than the microVM has for it.
+    MemoryLimitExceeded,
+    /// It wrote more than is kept; it ended by itself all the same.
+    OutputLimitExceeded,
+    /// It did not compile.
+    CompilationFailure,
+    /// A signal ended it.
+    Killed(u8),
+}
+
+impl std::fmt::Display for Exception {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Timeout => f.write_str("Timeout"),
+            Self::MemoryLimitExceeded => f.write_str("MemoryLimitExceeded"),
+            Self::OutputLimitExceeded => f.write_str("OutputLimitExceeded"),
+            Self::CompilationFailure => f.write_str("CompilationFailure"),
+            Self::Killed(signal) => match signal_name(*signal) {
+                Some(name) => write!(f, "Killed: SIG{name}"),
+                None => write!(f, "Killed: SIG{signal}"),
+            },
+        }
+    }
+}
+
+impl Serialize for Exception {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// An answer to a request that never ran.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Failure {
+    /// `failed`.
+    pub status: &'static str,
+    /// Code and reason.
+    pub error: String,
+    /// The request's id.
+    pub trace_id: String,
+}
+
+impl Failure {
+    /// A failure for this reason.
+    pub fn new(error: &dyn std::fmt::Display, trace_id: &str) -> Self {
+        Self { status: "failed", error: error.to_string(), trace_id: trace_id.to_owned() }
+    }
+}
+
+impl ExecutionAnswer {
+    /// What the guest agent reports, as the page says it.
+    pub fn new(execution: Execution, stdin: Option<String>, trace_id: &str) -> Self {
+        let dropped = Dropped { stdout: execution.stdout.dropped, stderr: execution.stderr.dropped };
+        let truncated = dropped.stdout > 0 || dropped.stderr > 0;
+        let (exception, exit_code) = match execution.outcome {
+            Outcome::TimedOut => (Some(Exception::Timeout), None),
+            Outcome::OutOfMemory => (Some(Exception::MemoryLimitExceeded), None),
+            Outcome::Killed { signal } => (Some(Exception::Killed(signal)), None),
+            Outcome::Exited { code } => (truncated.then_some(Exception::OutputLimitExceeded), Some(code)),
+        };
+        let stderr = text(execution.stderr);
+        Self {
+            status: "success",
+            stdout: text(execution.stdout),
+            stderr: (!stderr.is_empty()).then_some(stderr),
+            exception,
+            execution_time: execution.duration_micros / 1000,
+            exit_code,
+            dropped: truncated.then_some(dropped),
+            stdin,
+            trace_id: trace_id.to_owned(),
+        }
+    }
+}
+
+/// A stream as text. Where it was cut within a character, that character is left out.
+fn text(captured: Captured) -> String {
+    let mut bytes = captured.bytes.0;
+    if captured.dropped > 0
+        && let Some(chunk) = bytes.utf8_chunks().last()
+    {
+        let invalid = chunk.invalid();
+        // An incomplete character at the end, as opposed to bytes that begin none.
+        let incomplete = std::str::from_utf8(invalid).is_err_and(|error| error.error_len().is_none());
+        if incomplete {
+            bytes.truncate(bytes.len() - invalid.len());
+        }
+    }
+    match String::from_utf8(bytes) {
+        Ok(text) => text,
+        Err(error) => String::from_utf8_lossy(error.as_bytes()).into_owned(),
+    }
+}
+
+/// The names of signal(7), for x86-64.
+fn signal_name(signal: u8) -> Option<&'static str> {
+    const NAMES: [&str; 31] = [
+        "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2", "PIPE",
+        "ALRM", "TERM", "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG", "XCPU", "XFSZ",
+        "VTALRM", "PROF", "WINCH", "IO", "PWR", "SYS",
+    ];
+    NAMES.get(usize::from(signal).checked_sub(1)?).copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn execution(outcome: Outcome, stdout: &[u8], dropped: u64) -> Execution {
+        Execution {
+            index: 0,
+            outcome,
+            stdout: Captured { bytes: stdout.to_vec().into(), dropped },
+            stderr: Captured::default(),
+            duration_micros: 12_999,
+        }
+    }
+
+    fn json(outcome: Outcome, stdout: &[u8], dropped: u64) -> String {
+        serde_json::to_string(&ExecutionAnswer::new(execution(outcome, stdout, dropped), None, "t")).unwrap()
+    }
+
+    #[test]
+    fn answers_have_the_pages_keys() {
+        insta::assert_snapshot!(
+            [
+                json(Outcome::Exited { code: 0 }, b"Hello\n", 0),
+                json(Outcome::Exited { code: 3 }, b"x", 5),
+                json(Outcome::TimedOut, b"", 0),
+                json(Outcome::OutOfMemory, b"", 0),
+                json(Outcome::Killed { signal: 11 }, b"", 0),
+                json(Outcome::Killed { signal: 40 }, b"", 0),
+            ]
+            .join("\n")
+        );
+    }
+
+    #[test]
+    fn bytes_that_are_not_utf8_are_replaced_and_cut_characters_left_out() {
+        let text = |bytes: &[u8], dropped| super::text(Captured { bytes: bytes.to_vec().into(), dropped });
+        assert_eq!(text(b"a\xffb", 0), "a\u{fffd}b");
+        assert_eq!(text("aé".as_bytes(), 0), "aé");
+        assert_eq!(text(&"aé".as_bytes()[..2], 7), "a");
+        assert_eq!(text(&"aé".as_bytes()[..2], 0), "a\u{fffd}");
+        assert_eq!(text(b"a\xff", 7), "a\u{fffd}");
+    }
+}

@@ -1,0 +1,181 @@
+//! The engine: requests in, answers out.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use images::KernelBundle;
+use protocol::message::Process;
+use store::{DataDirectory, Language, snapshot::Catalogue};
+use uuid::Uuid;
+use vmm::{
+    Vmm,
+    spec::{BootSpec, MachineSpec, Placement, RestoreSpec, SnapshotFiles},
+};
+
+use crate::{
+    error::{NotPrepared, RunError},
+    execution::{self, Outcome, Phases, Session},
+    languages::Languages,
+    request::Request,
+    slots::{Slot, Slots},
+};
+
+/// What an engine works with.
+pub struct EngineSettings {
+    /// The VMM.
+    pub vmm: Arc<dyn Vmm>,
+    /// Where images, kernel bundle and snapshots are.
+    pub data: DataDirectory,
+    /// The languages.
+    pub languages: Languages,
+    /// How many microVMs may run at the same time, in all processes that use the data directory.
+    pub slots: u32,
+    /// How long a request may wait for one of them.
+    pub slot_patience: Duration,
+}
+
+/// What a microVM starts from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// The snapshot; without one that can be used, an error.
+    Snapshot,
+    /// A boot.
+    Boot,
+    /// The snapshot where one can be used, else a boot.
+    Best,
+}
+
+/// Runs programs in microVMs.
+pub struct Engine {
+    pub(crate) vmm: Arc<dyn Vmm>,
+    pub(crate) data: DataDirectory,
+    pub(crate) catalogue: Catalogue,
+    languages: Languages,
+    slots: Slots,
+    slot_patience: Duration,
+}
+
+impl Engine {
+    /// An engine. Nothing is touched until something is asked of it.
+    pub fn new(settings: EngineSettings) -> Self {
+        let slots = Slots::new(settings.data.run().join("slots"), settings.slots);
+        Self {
+            vmm: settings.vmm,
+            catalogue: Catalogue::new(settings.data.snapshots()),
+            data: settings.data,
+            languages: settings.languages,
+            slots,
+            slot_patience: settings.slot_patience,
+        }
+    }
+
+    /// The languages.
+    pub fn languages(&self) -> &Languages {
+        &self.languages
+    }
+
+    /// The snapshots.
+    pub fn catalogue(&self) -> &Catalogue {
+        &self.catalogue
+    }
+
+    /// Runs `request` in a microVM of its own, and ends that.
+    pub async fn run(
+        &self,
+        request: &Request,
+        machine: MachineSpec,
+        start: Start,
+        trace_id: &str,
+    ) -> Result<Outcome, RunError> {
+        let mut session = self.open(&request.language.name, machine, start).await?;
+        let executions = session.run(request, Process::Initialised).await;
+        let restored = session.restored;
+        // Also after an error: it is to be gone when the error is told.
+        let phases = session.end().await;
+        let answer = execution::answer(request, executions?, trace_id);
+        tracing::info!(trace_id, restored, ?phases, "ran");
+        Ok(Outcome { answer, phases, restored })
+    }
+
+    /// Starts a microVM and makes it ready for a request.
+    pub async fn open(
+        &self,
+        language: &Language,
+        machine: MachineSpec,
+        start: Start,
+    ) -> Result<Session, RunError> {
+        let not_prepared = |source| RunError::NotPrepared { language: language.clone(), source };
+        let since = Instant::now();
+        let slot = self.slot().await?;
+        let mut phases = Phases { queue: since.elapsed(), ..Phases::default() };
+        if start != Start::Boot {
+            let since = Instant::now();
+            match self.usable_snapshot(language, machine).await {
+                Ok(files) => {
+                    let vm = self.restore(language, machine, files, &slot).await?;
+                    phases.start = since.elapsed();
+                    return Session::open(vm, slot, machine, true, phases).await;
+                }
+                Err(reason) if start == Start::Snapshot => return Err(not_prepared(reason)),
+                Err(reason) => {
+                    let reason = std::error::Error::source(&reason).map_or(reason.to_string(), |s| s.to_string());
+                    tracing::warn!(%language, reason, "booting instead of restoring a snapshot");
+                }
+            }
+        }
+        let since = Instant::now();
+        let spec = self.boot_spec(language, machine, &slot).map_err(not_prepared)?;
+        let vm = self.vmm.boot(&spec).await.map_err(RunError::Boot)?;
+        phases.start = since.elapsed();
+        Session::open(vm, slot, machine, false, phases).await
+    }
+
+    /// Waits for room for a microVM.
+    pub(crate) async fn slot(&self) -> Result<Slot, RunError> {
+        self.slots.take(self.slot_patience).await.map_err(RunError::Slot)
+    }
+
+    /// Restores a clone of the snapshot in `files`.
+    pub(crate) async fn restore(
+        &self,
+        language: &Language,
+        machine: MachineSpec,
+        files: SnapshotFiles,
+        slot: &Slot,
+    ) -> Result<Box<dyn vmm::MicroVm>, RunError> {
+        let source = NotPrepared::Unsupported;
+        let snapshots = self
+            .vmm
+            .snapshots()
+            .ok_or_else(|| RunError::NotPrepared { language: language.clone(), source })?;
+        let rootfs = self.data.image(language);
+        let spec = RestoreSpec { placement: placement(slot), machine, rootfs, files };
+        snapshots.restore(&spec).await.map_err(RunError::Restore)
+    }
+
+    /// A microVM of `language` to be booted in `slot`.
+    pub(crate) fn boot_spec(
+        &self,
+        language: &Language,
+        machine: MachineSpec,
+        slot: &Slot,
+    ) -> Result<BootSpec, NotPrepared> {
+        let rootfs = self.data.image(language);
+        if !rootfs.is_file() {
+            return Err(NotPrepared::Image { path: rootfs, language: language.clone() });
+        }
+        let bundle = KernelBundle::open(&self.data.kernel()).map_err(NotPrepared::Kernel)?;
+        if !bundle.is_current() {
+            return Err(NotPrepared::OldKernel);
+        }
+        let (vmlinux, initramfs) = (bundle.vmlinux(), bundle.initramfs());
+        Ok(BootSpec { placement: placement(slot), machine, vmlinux, initramfs, rootfs })
+    }
+}
+
+/// A new microVM's place.
+fn placement(slot: &Slot) -> Placement {
+    Placement { name: format!("vm-{}", Uuid::now_v7().simple()), slot: slot.number }
+}

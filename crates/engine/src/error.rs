@@ -1,0 +1,214 @@
+//! Why a request was not run, or a snapshot not made.
+
+use std::path::PathBuf;
+
+use store::{
+    Language,
+    snapshot::{CatalogueError, ManifestError, Mismatch, VerifyError},
+};
+use vmm::{BootError, ControlError, RestoreError, SaveError, spec::MachineSpec};
+
+use crate::{guest_client::GuestError, slots::SlotError};
+
+/// Why a request was not run.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// What it needs is not there, or cannot be used.
+    #[error("{language} is not prepared")]
+    NotPrepared {
+        /// The language.
+        language: Language,
+        /// What is missing.
+        #[source]
+        source: NotPrepared,
+    },
+    /// No slot was free in time: more microVMs run than this host has room for.
+    #[error("no slot for a microVM")]
+    Slot(#[source] SlotError),
+    /// The microVM could not be booted.
+    #[error("cannot boot a microVM")]
+    Boot(#[source] BootError),
+    /// The microVM could not be restored.
+    #[error("cannot restore a microVM")]
+    Restore(#[source] RestoreError),
+    /// The microVM could not be controlled.
+    #[error("cannot control the microVM")]
+    Control(#[source] ControlError),
+    /// The guest agent did not do its part.
+    #[error("the microVM did not answer as it should{}", context(.last_words))]
+    Guest {
+        /// What went wrong.
+        #[source]
+        source: GuestError,
+        /// The end of what guest and VMM have printed.
+        last_words: String,
+    },
+}
+
+/// What is missing before programs of a language can be run.
+#[derive(Debug, thiserror::Error)]
+pub enum NotPrepared {
+    /// It has no image.
+    #[error("there is no image {}", .path.display())]
+    Image {
+        /// Where it would be.
+        path: PathBuf,
+        /// The language.
+        language: Language,
+    },
+    /// There is no kernel bundle, or one that cannot be used.
+    #[error("the kernel bundle cannot be used")]
+    Kernel(#[source] images::OpenKernelError),
+    /// The kernel bundle holds the guest agent of another release.
+    #[error("the kernel bundle was made by another release")]
+    OldKernel,
+    /// There is no snapshot of this size.
+    #[error("there is no snapshot with {} MiB and {} vCPUs", .machine.memory_mib, .machine.vcpus)]
+    Snapshot {
+        /// The language.
+        language: Language,
+        /// The size.
+        machine: MachineSpec,
+    },
+    /// The snapshot's manifest cannot be used.
+    #[error("the snapshot cannot be used")]
+    Manifest {
+        /// The language.
+        language: Language,
+        /// The size.
+        machine: MachineSpec,
+        /// Why.
+        #[source]
+        source: ManifestError,
+    },
+    /// The snapshot does not fit what there is now.
+    #[error("the snapshot cannot be used")]
+    Mismatch {
+        /// The language.
+        language: Language,
+        /// The size.
+        machine: MachineSpec,
+        /// Why.
+        #[source]
+        source: Mismatch,
+    },
+    /// The snapshot could not be checked.
+    #[error("the snapshot cannot be checked")]
+    Verify(#[source] VerifyError),
+    /// The VMM has no snapshots.
+    #[error("the VMM has no snapshots")]
+    Unsupported,
+}
+
+impl NotPrepared {
+    /// The command that mends it.
+    pub fn command(&self) -> String {
+        match self {
+            Self::Image { language, .. } => format!("infra.operator rootfs create --lang {language}"),
+            Self::Kernel(_) | Self::OldKernel => "infra.operator setup".to_owned(),
+            Self::Snapshot { language, machine }
+            | Self::Manifest { language, machine, .. }
+            | Self::Mismatch { language, machine, .. } => create_command(language, *machine),
+            Self::Verify(_) | Self::Unsupported => "infra.operator doctor".to_owned(),
+        }
+    }
+}
+
+/// The command that makes a snapshot.
+pub(crate) fn create_command(language: &Language, machine: MachineSpec) -> String {
+    let MachineSpec { memory_mib, vcpus } = machine;
+    format!("infra.operator snapshot create --lang {language} --mem {memory_mib} --vcpus {vcpus}")
+}
+
+impl RunError {
+    /// The error as the page has it, with its code.
+    pub fn page(&self, trace_id: &str) -> String {
+        match self {
+            Self::NotPrepared { language, source } => {
+                format!("E009: language not prepared: {language} (run: {})", source.command())
+            }
+            Self::Slot(SlotError::TimedOut { .. })
+            | Self::Guest { source: GuestError::TimedOut { .. }, .. }
+            | Self::Boot(BootError::Control { source: ControlError::TimedOut { .. }, .. })
+            | Self::Restore(RestoreError::Control { source: ControlError::TimedOut { .. }, .. }) => {
+                "E001: operation timed out".to_owned()
+            }
+            _ => format!("E010: internal error (trace id {trace_id})"),
+        }
+    }
+
+    /// What the user can do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::NotPrepared { source, .. } => Some(format!("run: {}", source.command())),
+            Self::Slot(_) => Some("fewer at a time, or more slots: see LLM_FIRECRACKER_SLOTS".to_owned()),
+            Self::Boot(_) | Self::Restore(_) => Some("infra.operator doctor says what is wrong".to_owned()),
+            Self::Guest { .. } | Self::Control(_) => None,
+        }
+    }
+}
+
+/// Why a snapshot was not made.
+#[derive(Debug, thiserror::Error)]
+pub enum CreateSnapshotError {
+    /// The microVM that was to be saved, or the clone that was to prove the snapshot, failed.
+    #[error(transparent)]
+    Run(#[from] RunError),
+    /// The snapshot could not be stored.
+    #[error("cannot store the snapshot")]
+    Catalogue(#[source] CatalogueError),
+    /// The microVM could not be saved.
+    #[error("cannot save the microVM")]
+    Save(#[source] SaveError),
+    /// A file could not be read back.
+    #[error("cannot read the snapshot back")]
+    Digest(#[source] images::DigestError),
+    /// There is less disk than it needs.
+    #[error("{} has {free_mib} MiB free, the snapshot may need {needed_mib} MiB", .path.display())]
+    DiskFull {
+        /// Where it was to be.
+        path: PathBuf,
+        /// What is free.
+        free_mib: u64,
+        /// What it may need.
+        needed_mib: u64,
+    },
+    /// The finished snapshot was tried, and did not work.
+    #[error("the finished snapshot answered wrongly: {answer}")]
+    Proof {
+        /// What came instead of the right answer.
+        answer: String,
+    },
+}
+
+impl CreateSnapshotError {
+    /// What the user can do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Run(error) => error.hint(),
+            Self::Catalogue(CatalogueError::Locked { .. }) => {
+                Some("wait for the other command to finish".to_owned())
+            }
+            Self::Catalogue(CatalogueError::Io { path, .. }) => {
+                Some(format!("check that {} can be written, and that its disk is not full", path.display()))
+            }
+            Self::Save(_) | Self::DiskFull { .. } => {
+                Some("free some disk space, or choose another --data-dir".to_owned())
+            }
+            Self::Digest(error) => error.hint(),
+            Self::Proof { .. } => Some("this is a defect: please report it".to_owned()),
+        }
+    }
+}
+
+/// The end of what guest and VMM printed, as part of an error.
+fn context(last_words: &str) -> String {
+    match last_words.trim() {
+        "" => String::new(),
+        said => {
+            // The guest may have written it: no control characters reach a terminal.
+            let said: String = said.chars().map(|c| if c.is_control() && c != '\n' { ' ' } else { c }).collect();
+            format!(" (last words: {said})")
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! One microVM that serves one request: from its start to its end.
+
+use std::time::{Duration, Instant};
+
+use protocol::{
+    limits::DEFAULT_OUTPUT_BYTES,
+    message::{Execution, Limits, Process, Run},
+};
+use serde::Serialize;
+use vmm::{MicroVm, spec::MachineSpec};
+
+use crate::{
+    answer::{Answer, ExecutionAnswer},
+    error::RunError,
+    guest_client::{GuestClient, GuestError},
+    request::{Request, Stdin},
+    slots::Slot,
+};
+
+/// How long a guest may take from its boot to its agent's first word. Under emulation on a busy host.
+pub(crate) const BOOT_PATIENCE: Duration = Duration::from_secs(120);
+
+/// How long a guest agent may take to answer what it answers at once.
+const ANSWER_PATIENCE: Duration = Duration::from_secs(30);
+
+/// How long a guest agent may take to prepare a language: several runs of the warm-up program.
+pub(crate) const PREPARE_PATIENCE: Duration = Duration::from_secs(300);
+
+/// How long each part of a request took.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct Phases {
+    /// Waiting for a slot.
+    pub queue: Duration,
+    /// Checking the snapshot and starting the VMM, up to the point where the guest executes.
+    pub start: Duration,
+    /// Until the guest agent has answered, and has reseeded.
+    pub handshake: Duration,
+    /// From sending the job to having the answer.
+    pub run: Duration,
+    /// Ending the VMM.
+    pub end: Duration,
+}
+
+/// An answer, and how it came about.
+#[derive(Debug)]
+pub struct Outcome {
+    /// The answer.
+    pub answer: Answer,
+    /// How long each part took.
+    pub phases: Phases,
+    /// Whether the microVM was restored from a snapshot.
+    pub restored: bool,
+}
+
+/// A microVM that is ready for its one request. Dropping it ends it.
+pub struct Session {
+    vm: Box<dyn MicroVm>,
+    client: GuestClient,
+    /// Given back when the session is dropped, after the microVM.
+    _slot: Slot,
+    pub(crate) machine: MachineSpec,
+    pub(crate) restored: bool,
+    pub(crate) phases: Phases,
+}
+
+impl Session {
+    /// Greets the agent in `vm` and reseeds the guest: fail closed, so there is no session without.
+    pub(crate) async fn open(
+        mut vm: Box<dyn MicroVm>,
+        slot: Slot,
+        machine: MachineSpec,
+        restored: bool,
+        mut phases: Phases,
+    ) -> Result<Self, RunError> {
+        let since = Instant::now();
+        let patience = if restored { ANSWER_PATIENCE } else { BOOT_PATIENCE };
+        match handshake(vm.as_mut(), patience).await {
+            Ok(client) => {
+                phases.handshake = since.elapsed();
+                Ok(Self { vm, client, _slot: slot, machine, restored, phases })
+            }
+            Err(error) => Err(explain(vm, error).await),
+        }
+    }
+
+    /// The VMM's process on the host, for measurements.
+    pub fn process_id(&self) -> u32 {
+        self.vm.process_id()
+    }
+
+    /// Whether the microVM was restored from a snapshot.
+    pub fn restored(&self) -> bool {
+        self.restored
+    }
+
+    /// The microVM's size.
+    pub fn machine(&self) -> MachineSpec {
+        self.machine
+    }
+
+    /// How long each part has taken so far.
+    pub fn phases(&self) -> Phases {
+        self.phases
+    }
+
+    /// Runs the language's warm-up program in this microVM.
+    pub async fn warm_up(&mut self) -> Result<(), RunError> {
+        let done = self.client.warm_up(ANSWER_PATIENCE).await;
+        self.explained(done).await
+    }
+
+    /// Runs the request, once for each of its stdins.
+    pub async fn run(&mut self, request: &Request, process: Process) -> Result<Vec<Execution>, RunError> {
+        let since = Instant::now();
+        let run = Run {
+            runtime: request.language.runtime(),
+            process,
+            files: request.files.clone(),
+            args: request.args.clone(),
+            stdins: request.stdins(),
+            limits: Limits {
+                timeout_millis: u64::try_from(request.timeout.as_millis()).unwrap_or(u64::MAX),
+                output_bytes: DEFAULT_OUTPUT_BYTES as u64,
+            },
+        };
+        let executions = self.client.run(run, ANSWER_PATIENCE).await;
+        self.phases.run = since.elapsed();
+        self.explained(executions).await
+    }
+
+    /// Ends the microVM, and waits until nothing of it is left.
+    pub async fn end(mut self) -> Phases {
+        let since = Instant::now();
+        self.vm.kill().await;
+        self.phases.end = since.elapsed();
+        self.phases
+    }
+
+    async fn explained<T>(&mut self, result: Result<T, GuestError>) -> Result<T, RunError> {
+        match result {
+            Ok(value) => Ok(value),
+            Err(source) => {
+                let last_words = self.vm.last_words().await;
+                Err(RunError::Guest { source, last_words })
+            }
+        }
+    }
+}
+
+/// Greets and reseeds.
+async fn handshake(vm: &mut dyn MicroVm, patience: Duration) -> Result<GuestClient, HandshakeError> {
+    let stream = vm.connect().map_err(HandshakeError::Control)?;
+    let mut client = GuestClient::greet(stream, patience).await.map_err(HandshakeError::Guest)?;
+    client.reseed(ANSWER_PATIENCE).await.map_err(HandshakeError::Guest)?;
+    Ok(client)
+}
+
+enum HandshakeError {
+    Control(vmm::ControlError),
+    Guest(GuestError),
+}
+
+/// Ends a microVM that has failed, and says why with what it has printed.
+async fn explain(mut vm: Box<dyn MicroVm>, error: HandshakeError) -> RunError {
+    let error = match error {
+        HandshakeError::Control(source) => RunError::Control(source),
+        HandshakeError::Guest(source) => {
+            let last_words = vm.last_words().await;
+            RunError::Guest { source, last_words }
+        }
+    };
+    vm.kill().await;
+    error
+}
+
+/// The page's answer to a request whose executions these are.
+pub(crate) fn answer(request: &Request, executions: Vec<Execution>, trace_id: &str) -> Answer {
+    match &request.stdin {
+        Stdin::One(_) => match executions.into_iter().next() {
+            Some(execution) => Answer::One(ExecutionAnswer::new(execution, None, trace_id)),
+            None => Answer::Batch(Vec::new()),
+        },
+        Stdin::Batch(stdins) => Answer::Batch(
+            executions
+                .into_iter()
+                .zip(stdins)
+                .map(|(execution, stdin)| ExecutionAnswer::new(execution, Some(stdin.clone()), trace_id))
+                .collect(),
+        ),
+    }
+}
+

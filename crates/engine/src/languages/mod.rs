@@ -1,0 +1,118 @@
+//! The languages: how each is installed, run and warmed up.
+
+use std::collections::BTreeMap;
+
+use protocol::message::{File, Interpreter, Prepare, Runtime, WarmUp};
+use serde::Deserialize;
+use store::Language;
+
+/// The catalogue that is built in.
+const CATALOGUE: &str = include_str!("catalogue.toml");
+
+/// The warm-up programs, by language. They are files of their own so that they can be read and tried as programs.
+const WARM_UPS: [(&str, &str); 1] = [("python", include_str!("python/warm_up.py"))];
+
+/// One language.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LanguageSpec {
+    /// Its name.
+    pub name: Language,
+    /// Other names under which a request may ask for it.
+    pub aliases: Vec<String>,
+    /// The file that is the program.
+    pub main_file: String,
+    /// The command that runs it.
+    pub command: Vec<String>,
+    /// Which initialised interpreter it has, if any.
+    pub interpreter: Option<Interpreter>,
+    /// How often the warm-up program runs before a snapshot.
+    pub warm_up_runs: u32,
+    /// The Debian packages of its image.
+    pub packages: Vec<String>,
+    /// What its programs find in their environment, besides what all have.
+    #[serde(default)]
+    pub environment: BTreeMap<String, String>,
+}
+
+/// What the programs of every language find in their environment.
+const ENVIRONMENT: [(&str, &str); 3] = [
+    ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"),
+    ("HOME", "/tmp"),
+    ("LANG", "C.UTF-8"),
+];
+
+impl LanguageSpec {
+    /// How the guest agent runs it.
+    pub fn runtime(&self) -> Runtime {
+        let mut environment: BTreeMap<String, String> =
+            ENVIRONMENT.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+        environment.extend(self.environment.clone());
+        Runtime { command: self.command.clone(), environment, interpreter: self.interpreter }
+    }
+
+    /// What the guest agent does before a snapshot.
+    pub fn prepare(&self) -> Prepare {
+        let program = WARM_UPS.iter().find(|(name, _)| *name == self.name.as_str());
+        let files = program
+            .map(|(_, text)| File { name: self.main_file.clone(), content: (*text).into() })
+            .into_iter()
+            .collect::<Vec<_>>();
+        let runs = if files.is_empty() { 0 } else { self.warm_up_runs };
+        Prepare { runtime: self.runtime(), warm_up: WarmUp { files, runs } }
+    }
+}
+
+/// All languages.
+#[derive(Clone, Debug)]
+pub struct Languages(Vec<LanguageSpec>);
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CatalogueFile {
+    language: Vec<LanguageSpec>,
+}
+
+impl Languages {
+    /// Those that are built in.
+    ///
+    /// # Panics
+    /// Never: a test reads the catalogue.
+    pub fn built_in() -> Self {
+        let file: CatalogueFile = toml::from_str(CATALOGUE).expect("a test reads the built-in catalogue");
+        Self(file.language)
+    }
+
+    /// The language that goes by `name`.
+    pub fn find(&self, name: &str) -> Option<&LanguageSpec> {
+        self.0.iter().find(|spec| spec.name.as_str() == name || spec.aliases.iter().any(|alias| alias == name))
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = &LanguageSpec> {
+        self.0.iter()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_built_in_catalogue_is_complete_and_unambiguous() {
+        let languages = Languages::built_in();
+        let mut names = Vec::new();
+        for spec in languages.iter() {
+            assert!(!spec.command.is_empty() && !spec.packages.is_empty());
+            assert!(spec.command.contains(&spec.main_file), "{} does not run its main file", spec.name);
+            names.push(spec.name.to_string());
+            names.extend(spec.aliases.clone());
+        }
+        let count = names.len();
+        names.sort();
+        names.dedup();
+        assert_eq!(names.len(), count, "two languages go by the same name");
+        assert_eq!(languages.find("py").unwrap().name.as_str(), "python");
+        assert!(languages.find("unknownlang").is_none());
+    }
+}

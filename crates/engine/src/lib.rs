@@ -1,0 +1,26 @@
+//! Runs programs in microVMs, one request in one microVM.
+//!
+//! ```text
+//! request ─▶ validate ─▶ slot ─▶ restore, or boot ─▶ handshake ─▶ run ─▶ answer
+//! ```
+//!
+//! [`request`] and [`answer`] are what users say and get, [`Engine`] is what happens between. It is given a VMM and a
+//! data directory; it reads neither environment nor configuration, and knows neither HTTP nor a command line.
+
+pub mod answer;
+mod engine;
+mod error;
+mod execution;
+pub mod guest_client;
+pub mod languages;
+pub mod request;
+mod slots;
+mod snapshots;
+
+pub use answer::{Answer, Exception, Failure};
+pub use engine::{Engine, EngineSettings, Start};
+pub use error::{CreateSnapshotError, NotPrepared, RunError};
+pub use execution::{Outcome, Phases, Session};
+pub use languages::{LanguageSpec, Languages};
+pub use request::{Request, RequestError};
+pub use snapshots::SnapshotStatus;

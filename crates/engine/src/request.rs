@@ -1,0 +1,386 @@
+//! What a user asks for: the page's request, checked.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use protocol::{
+    Bytes,
+    limits::{
+        MAX_ARGS, MAX_ARGS_BYTES, MAX_BATCH_STDIN_BYTES, MAX_EXECUTIONS, MAX_FILE_NAME_BYTES, MAX_FILES,
+        MAX_FILES_BYTES, MAX_STDIN_BYTES,
+    },
+    message::File,
+};
+use serde::Deserialize;
+
+use crate::languages::{LanguageSpec, Languages};
+
+/// How long a program may run unless its request says otherwise.
+pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The bounds of what a request may say, in seconds.
+pub const TIMEOUT_SECONDS: std::ops::RangeInclusive<f64> = 1.0..=300.0;
+
+/// A request that can be run.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// Its language.
+    pub language: LanguageSpec,
+    /// The program's files.
+    pub files: Vec<File>,
+    /// The program's arguments.
+    pub args: Vec<String>,
+    /// What it reads.
+    pub stdin: Stdin,
+    /// How long each execution may take.
+    pub timeout: Duration,
+}
+
+/// What a program reads, and so how often it is run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Stdin {
+    /// One execution.
+    One(String),
+    /// One execution for each; the answer is a list.
+    Batch(Vec<String>),
+}
+
+impl Stdin {
+    /// All of them, in order.
+    pub fn all(&self) -> &[String] {
+        match self {
+            Self::One(stdin) => std::slice::from_ref(stdin),
+            Self::Batch(stdins) => stdins,
+        }
+    }
+}
+
+/// Why a request cannot be run. Each says it as the page does, with its code.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RequestError {
+    /// A stdin is longer than [`MAX_STDIN_BYTES`].
+    #[error("E005: stdin too long")]
+    StdinTooLong,
+    /// There is no such language.
+    #[error("E006: unsupported language {0}")]
+    UnsupportedLanguage(String),
+    /// A field is missing, unknown, or not what it may be.
+    #[error("E007: invalid request: {0}")]
+    Invalid(String),
+}
+
+/// The request as JSON has it.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Fields {
+    language: String,
+    #[serde(default)]
+    stdin: Option<StdinField>,
+    #[serde(default)]
+    files: Option<Vec<FileField>>,
+    #[serde(default)]
+    code: Option<String>,
+    #[serde(default)]
+    args: Option<Vec<String>>,
+    #[serde(default)]
+    timeout: Option<f64>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(untagged, expecting = "a string or a list of strings")]
+enum StdinField {
+    One(String),
+    Batch(Vec<String>),
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FileField {
+    name: String,
+    content: String,
+}
+
+impl Request {
+    /// Reads and checks a request.
+    pub fn from_json(text: &[u8], languages: &Languages) -> Result<Self, RequestError> {
+        let mut json = serde_json::Deserializer::from_slice(text);
+        let fields: Fields = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+            let path = error.path().to_string();
+            let reason = plain_reason(&error.into_inner().to_string());
+            invalid(if path == "." { reason } else { format!("{path}: {reason}") })
+        })?;
+        json.end().map_err(|error| invalid(plain_reason(&error.to_string())))?;
+        Self::check(fields, languages)
+    }
+
+    /// A request for one file of code.
+    pub fn from_code(
+        language: &str,
+        code: String,
+        stdin: String,
+        timeout: Option<f64>,
+        languages: &Languages,
+    ) -> Result<Self, RequestError> {
+        let fields = Fields {
+            language: language.to_owned(),
+            stdin: Some(StdinField::One(stdin)),
+            code: Some(code),
+            timeout,
+            ..Fields::default()
+        };
+        Self::check(fields, languages)
+    }
+
+    fn check(fields: Fields, languages: &Languages) -> Result<Self, RequestError> {
+        let language = languages
+            .find(&fields.language)
+            .ok_or_else(|| RequestError::UnsupportedLanguage(shown(&fields.language)))?
+            .clone();
+        let files = match (fields.files, fields.code) {
+            (Some(_), Some(_)) => return Err(invalid("files and code: only one of them may be given")),
+            (None, None) => return Err(invalid("files: missing (or code, for a single file)")),
+            (None, Some(code)) => vec![FileField { name: language.main_file.clone(), content: code }],
+            (Some(files), None) => files,
+        };
+        Ok(Self {
+            files: check_files(files, &language.main_file)?,
+            args: check_args(fields.args.unwrap_or_default())?,
+            stdin: check_stdin(fields.stdin)?,
+            timeout: check_timeout(fields.timeout)?,
+            language,
+        })
+    }
+
+    /// The stdins as the guest agent takes them.
+    pub fn stdins(&self) -> Vec<Bytes> {
+        self.stdin.all().iter().map(|stdin| stdin.as_str().into()).collect()
+    }
+}
+
+fn check_files(files: Vec<FileField>, main_file: &str) -> Result<Vec<File>, RequestError> {
+    if files.is_empty() {
+        return Err(invalid("files: an empty list"));
+    }
+    if files.len() > MAX_FILES {
+        return Err(invalid(format!("files: {} of them, at most {MAX_FILES} are allowed", files.len())));
+    }
+    let bytes: usize = files.iter().map(|file| file.content.len()).sum();
+    if bytes > MAX_FILES_BYTES {
+        return Err(invalid(format!("files: {bytes} bytes, at most {MAX_FILES_BYTES} are allowed together")));
+    }
+    let mut names: BTreeSet<&str> = BTreeSet::new();
+    for (index, file) in files.iter().enumerate() {
+        let wrong = |reason: &str| invalid(format!("files[{index}].name: {reason}"));
+        check_name(&file.name).map_err(|reason| wrong(&reason))?;
+        if !names.insert(&file.name) {
+            return Err(wrong(&format!("{:?} is there twice", shown(&file.name))));
+        }
+    }
+    for (index, file) in files.iter().enumerate() {
+        let mut parents = file.name.match_indices('/').map(|(end, _)| &file.name[..end]);
+        if let Some(parent) = parents.find(|parent| names.contains(parent)) {
+            let name = shown(parent);
+            return Err(invalid(format!("files[{index}].name: {name:?} is a file and a directory")));
+        }
+    }
+    if !names.contains(main_file) {
+        return Err(invalid(format!("files: {main_file:?} is missing: it is the program")));
+    }
+    Ok(files.into_iter().map(|file| File { name: file.name, content: file.content.into_bytes().into() }).collect())
+}
+
+fn check_name(name: &str) -> Result<(), String> {
+    if name.is_empty() {
+        return Err("empty".to_owned());
+    }
+    if name.len() > MAX_FILE_NAME_BYTES {
+        return Err(format!("longer than {MAX_FILE_NAME_BYTES} bytes"));
+    }
+    if name.contains('\0') {
+        return Err("holds a NUL".to_owned());
+    }
+    if name.starts_with('/') {
+        return Err(format!("{:?} is absolute", shown(name)));
+    }
+    for component in name.split('/') {
+        match component {
+            "" => return Err(format!("{:?} has an empty part", shown(name))),
+            "." | ".." => return Err(format!("{:?} has a part {component:?}", shown(name))),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn check_args(args: Vec<String>) -> Result<Vec<String>, RequestError> {
+    if args.len() > MAX_ARGS {
+        return Err(invalid(format!("args: {} of them, at most {MAX_ARGS} are allowed", args.len())));
+    }
+    if args.iter().map(|arg| arg.len() + 1).sum::<usize>() > MAX_ARGS_BYTES {
+        return Err(invalid(format!("args: at most {MAX_ARGS_BYTES} bytes are allowed together")));
+    }
+    if let Some(index) = args.iter().position(|arg| arg.contains('\0')) {
+        return Err(invalid(format!("args[{index}]: holds a NUL")));
+    }
+    Ok(args)
+}
+
+fn check_stdin(stdin: Option<StdinField>) -> Result<Stdin, RequestError> {
+    let stdin = match stdin {
+        None => Stdin::One(String::new()),
+        Some(StdinField::One(stdin)) => Stdin::One(stdin),
+        Some(StdinField::Batch(stdins)) => Stdin::Batch(stdins),
+    };
+    let all = stdin.all();
+    if all.iter().any(|stdin| stdin.len() > MAX_STDIN_BYTES) {
+        return Err(RequestError::StdinTooLong);
+    }
+    if all.is_empty() {
+        return Err(invalid("stdin: an empty list"));
+    }
+    if all.len() > MAX_EXECUTIONS {
+        return Err(invalid(format!("stdin: {} of them, at most {MAX_EXECUTIONS} are allowed", all.len())));
+    }
+    if all.iter().map(String::len).sum::<usize>() > MAX_BATCH_STDIN_BYTES {
+        return Err(invalid(format!("stdin: at most {MAX_BATCH_STDIN_BYTES} bytes are allowed together")));
+    }
+    Ok(stdin)
+}
+
+fn check_timeout(timeout: Option<f64>) -> Result<Duration, RequestError> {
+    let Some(seconds) = timeout else { return Ok(DEFAULT_TIMEOUT) };
+    if !TIMEOUT_SECONDS.contains(&seconds) {
+        let (least, most) = (TIMEOUT_SECONDS.start(), TIMEOUT_SECONDS.end());
+        return Err(invalid(format!("timeout: {seconds} is not within {least} to {most} seconds")));
+    }
+    Ok(Duration::from_secs_f64(seconds))
+}
+
+fn invalid(what: impl Into<String>) -> RequestError {
+    RequestError::Invalid(what.into())
+}
+
+/// The start of what a user gave, for a message.
+fn shown(text: &str) -> String {
+    text.chars().take(100).collect()
+}
+
+/// The reason without the position, which says little about a request of one line.
+fn plain_reason(reason: &str) -> String {
+    match reason.rfind(" at line ") {
+        Some(position) => reason[..position].to_owned(),
+        None => reason.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn read(request: &Value) -> Result<Request, RequestError> {
+        Request::from_json(request.to_string().as_bytes(), &Languages::built_in())
+    }
+
+    fn error(request: &Value) -> String {
+        read(request).map(|_| ()).unwrap_err().to_string()
+    }
+
+    fn with_files(names: &[&str]) -> Value {
+        let files: Vec<_> = names.iter().map(|name| json!({ "name": name, "content": "" })).collect();
+        json!({ "language": "python", "files": files })
+    }
+
+    #[test]
+    fn the_pages_requests_are_understood() {
+        let request = read(&json!({ "language": "python", "stdin": ["Alice", "Bob"], "code": "1" })).unwrap();
+        assert_eq!(request.stdin, Stdin::Batch(vec!["Alice".to_owned(), "Bob".to_owned()]));
+        assert_eq!(request.files[0].name, "main.py");
+        assert_eq!(request.timeout, DEFAULT_TIMEOUT);
+        assert!(read(&with_files(&["main.py", "package/__init__.py", "package/mod.py", "ünï.py"])).is_ok());
+        assert!(read(&json!({ "language": "python", "code": "", "stdin": null, "args": null })).is_ok());
+    }
+
+    #[test]
+    fn each_fault_is_named_with_its_field() {
+        let python = |fields: Value| {
+            let mut request = json!({ "language": "python", "code": "" });
+            for (key, value) in fields.as_object().unwrap() {
+                request[key] = value.clone();
+            }
+            error(&request)
+        };
+        insta::assert_snapshot!(
+            [
+                error(&json!({ "language": "unknownlang", "code": "" })),
+                error(&json!({ "code": "" })),
+                error(&json!([])),
+                error(&json!({ "language": 7, "code": "" })),
+                error(&json!({ "language": "python" })),
+                python(json!({ "cod": 1 })),
+                python(json!({ "files": [] })),
+                python(json!({ "stdin": 5 })),
+                python(json!({ "stdin": [] })),
+                python(json!({ "stdin": "x".repeat(1_000_001) })),
+                python(json!({ "stdin": ["", "x".repeat(1_000_001)] })),
+                python(json!({ "args": ["a", 1] })),
+                python(json!({ "args": ["a\0"] })),
+                python(json!({ "timeout": 0 })),
+                python(json!({ "timeout": 301 })),
+                python(json!({ "timeout": "1" })),
+                error(&json!({ "language": "python", "files": [] })),
+                error(&json!({ "language": "python", "files": [{ "name": "main.py" }] })),
+                error(&json!({ "language": "python", "files": [{ "name": "main.py", "content": "", "x": 1 }] })),
+                error(&with_files(&["helper.py"])),
+                error(&with_files(&["main.py", ""])),
+                error(&with_files(&["main.py", "/etc/passwd"])),
+                error(&with_files(&["main.py", "../x"])),
+                error(&with_files(&["main.py", "a/../x"])),
+                error(&with_files(&["main.py", "a//x"])),
+                error(&with_files(&["main.py", "a/"])),
+                error(&with_files(&["main.py", "./x"])),
+                error(&with_files(&["main.py", "main.py"])),
+                error(&with_files(&["main.py", "a/b", "a"])),
+                error(&with_files(&["main.py", "a\0"])),
+                error(&with_files(&["main.py", &"x".repeat(256)])),
+            ]
+            .join("\n")
+        );
+    }
+
+    #[test]
+    fn too_much_is_refused() {
+        let many: Vec<_> = (0..=MAX_FILES).map(|number| format!("{number}.py")).collect();
+        let many: Vec<_> = many.iter().map(String::as_str).collect();
+        assert!(error(&with_files(&many)).starts_with("E007: invalid request: files: "));
+        let large = json!({ "language": "python", "code": "#".repeat(MAX_FILES_BYTES + 1) });
+        assert!(error(&large).starts_with("E007: invalid request: files: "));
+        let batch = json!({ "language": "python", "code": "", "stdin": vec![""; MAX_EXECUTIONS + 1] });
+        assert!(error(&batch).starts_with("E007: invalid request: stdin: "));
+    }
+
+    #[test]
+    fn no_number_of_seconds_out_of_bounds_passes() {
+        for timeout in [f64::NAN, f64::INFINITY, -1.0, 0.0, 0.999, 300.1] {
+            assert!(check_timeout(Some(timeout)).is_err(), "{timeout}");
+        }
+        assert_eq!(check_timeout(Some(1.5)).unwrap(), Duration::from_millis(1500));
+    }
+
+    proptest! {
+        #[test]
+        fn a_name_that_passes_stays_beneath_the_job_directory(name in "[a./\\\\ -]{0,12}") {
+            if check_name(&name).is_ok() {
+                let path = std::path::Path::new(&name);
+                prop_assert!(path.components().all(|c| matches!(c, std::path::Component::Normal(_))));
+                prop_assert!(path.is_relative());
+            }
+        }
+
+        #[test]
+        fn any_bytes_give_a_request_or_an_error(bytes in prop::collection::vec(any::<u8>(), 0..100)) {
+            let _ = Request::from_json(&bytes, &Languages::built_in());
+        }
+    }
+}

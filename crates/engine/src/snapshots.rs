@@ -1,0 +1,269 @@
+//! Making and checking snapshots.
+
+use std::{
+    path::PathBuf,
+    sync::Arc,
+    time::{Instant, SystemTime, UNIX_EPOCH},
+};
+
+use images::{KernelBundle, Progress, Sha256Digest};
+use protocol::{GENERATION, message::Process};
+use store::{
+    Language,
+    snapshot::{
+        Current, Entry, FORMAT_VERSION, FileRecord, HostRecord, KernelRecord, Manifest, Mismatch, Size,
+        Staged,
+    },
+};
+use tokio::task::spawn_blocking;
+use vmm::spec::{MachineSpec, SnapshotFiles};
+
+use crate::{
+    engine::Engine,
+    error::{CreateSnapshotError, NotPrepared, RunError},
+    execution::{BOOT_PATIENCE, PREPARE_PATIENCE, Phases, Session},
+    guest_client::GuestClient,
+    languages::LanguageSpec,
+    request::Request,
+};
+
+/// What a snapshot takes on the disk beyond its memory, in MiB, with room to spare.
+const DISK_RESERVE_MIB: u64 = 64;
+
+/// What a finished snapshot is tried with, and what has to come.
+const PROOF: (&str, &str) = ("print('proof', 6 * 7)", "proof 42\n");
+
+/// A snapshot and whether it can be restored here and now.
+#[derive(Debug)]
+pub struct SnapshotStatus {
+    /// The snapshot.
+    pub entry: Entry,
+    /// Nothing where it can be restored; else why not.
+    pub problem: Option<NotPrepared>,
+}
+
+impl Engine {
+    /// Makes a snapshot of `spec`'s language: boots, prepares, saves, tries it, and puts it in its place.
+    pub async fn create_snapshot(
+        &self,
+        spec: &LanguageSpec,
+        machine: MachineSpec,
+        progress: Arc<dyn Progress>,
+    ) -> Result<(Manifest, PathBuf), CreateSnapshotError> {
+        let language = &spec.name;
+        let not_prepared =
+            |source| CreateSnapshotError::Run(RunError::NotPrepared { language: language.clone(), source });
+        let snapshots = self.vmm.snapshots().ok_or_else(|| not_prepared(NotPrepared::Unsupported))?;
+        let slot = self.slot().await?;
+        let boot = self.boot_spec(language, machine, &slot).map_err(not_prepared)?;
+        let staged = self.catalogue.stage(language, size(machine)).map_err(CreateSnapshotError::Catalogue)?;
+        check_disk(&staged, machine)?;
+        let files = SnapshotFiles { device_state: staged.device_state(), memory: staged.memory() };
+        let rootfs = record(boot.rootfs.clone(), &progress);
+
+        progress.step("booting a microVM");
+        let mut vm =
+            snapshots.boot(&boot, &files).await.map_err(|source| CreateSnapshotError::Run(RunError::Boot(source)))?;
+        let prepared = async {
+            let stream = vm.connect().map_err(RunError::Control)?;
+            let guest = |source| RunError::Guest { source, last_words: String::new() };
+            let mut client = GuestClient::greet(stream, BOOT_PATIENCE).await.map_err(guest)?;
+            // The prepared interpreter must start with random numbers and a clock as good as any.
+            client.reseed(BOOT_PATIENCE).await.map_err(guest)?;
+            progress.step(&format!("warming up {language}"));
+            client.prepare(spec.prepare(), PREPARE_PATIENCE).await.map_err(guest)
+        };
+        let initialised = match prepared.await {
+            Ok(initialised) => initialised,
+            Err(mut error) => {
+                if let RunError::Guest { last_words, .. } = &mut error {
+                    *last_words = vm.last_words().await;
+                }
+                vm.kill().await;
+                return Err(error.into());
+            }
+        };
+        progress.step("saving it");
+        vm.save().await.map_err(CreateSnapshotError::Save)?;
+
+        progress.step("computing digests");
+        let device_state = record(files.device_state.clone(), &progress);
+        let memory = record(files.memory.clone(), &progress);
+        let manifest = Manifest {
+            format_version: FORMAT_VERSION,
+            language: language.clone(),
+            size: size(machine),
+            initialised,
+            protocol_generation: GENERATION,
+            host: self.host_record(),
+            kernel: self.kernel_record().map_err(not_prepared)?,
+            rootfs: rootfs.await?,
+            device_state: device_state.await?,
+            memory: memory.await?,
+            created_unix: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),
+        };
+        progress.step("trying it");
+        let vm = self.restore(language, machine, files, &slot).await?;
+        let session = Session::open(vm, slot, machine, true, Phases::default()).await?;
+        prove(session, spec, self).await?;
+        let directory = staged.publish(&manifest).map_err(CreateSnapshotError::Catalogue)?;
+        self.note_checked(language, machine, &manifest, progress).await;
+        Ok((manifest, directory))
+    }
+
+    /// The snapshot's files, if it can be restored here and now.
+    pub(crate) async fn usable_snapshot(
+        &self,
+        language: &Language,
+        machine: MachineSpec,
+    ) -> Result<SnapshotFiles, NotPrepared> {
+        let entry = self
+            .catalogue
+            .find(language, size(machine))
+            .ok_or_else(|| NotPrepared::Snapshot { language: language.clone(), machine })?;
+        let files = SnapshotFiles { device_state: entry.device_state(), memory: entry.memory() };
+        match self.check_snapshot(entry, false, Arc::new(images::Quiet)).await.problem {
+            None => Ok(files),
+            Some(problem) => Err(problem),
+        }
+    }
+
+    /// Checks a snapshot, reading every file of it where `thorough`.
+    pub async fn check_snapshot(
+        &self,
+        entry: Entry,
+        thorough: bool,
+        progress: Arc<dyn Progress>,
+    ) -> SnapshotStatus {
+        let current = self.current(&entry.language);
+        // A file that has changed is read: a second of hashing does not belong on the runtime's thread.
+        let checked = spawn_blocking(move || {
+            let problem = problem(&entry, &current, thorough, &*progress);
+            SnapshotStatus { entry, problem }
+        });
+        checked.await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
+    }
+
+    /// What a snapshot of `language` is compared with.
+    fn current(&self, language: &Language) -> Current {
+        Current {
+            host: self.host_record(),
+            // Without a bundle a snapshot can be restored all the same.
+            kernel: self.kernel_record().ok(),
+            rootfs: self.data.image(language),
+            protocol_generation: GENERATION,
+        }
+    }
+
+    fn host_record(&self) -> HostRecord {
+        let identity = self.vmm.identity();
+        HostRecord {
+            vmm: identity.vmm.clone(),
+            vmm_version: identity.version.clone(),
+            acceleration: identity.acceleration.to_string().to_lowercase(),
+            cpu: identity.cpu.clone(),
+            tsc_mhz: identity.tsc_mhz,
+        }
+    }
+
+    fn kernel_record(&self) -> Result<KernelRecord, NotPrepared> {
+        let bundle = KernelBundle::open(&self.data.kernel()).map_err(NotPrepared::Kernel)?;
+        let manifest = bundle.manifest();
+        Ok(KernelRecord {
+            release: manifest.kernel_release.clone(),
+            vmlinux: manifest.vmlinux_sha256.clone(),
+            initramfs: manifest.initramfs_sha256.clone(),
+        })
+    }
+
+    /// Spares the first restore the reading of all files, for they have just been read.
+    async fn note_checked(
+        &self,
+        language: &Language,
+        machine: MachineSpec,
+        manifest: &Manifest,
+        progress: Arc<dyn Progress>,
+    ) {
+        if let Some(entry) = self.catalogue.find(language, size(machine)) {
+            let since = Instant::now();
+            let status = self.check_snapshot(entry, false, progress).await;
+            tracing::debug!(language = %manifest.language, problem = ?status.problem, took = ?since.elapsed(), "checked");
+        }
+    }
+}
+
+fn problem(entry: &Entry, current: &Current, thorough: bool, progress: &dyn Progress) -> Option<NotPrepared> {
+    let (language, machine) = (entry.language.clone(), machine(entry.size));
+    let manifest = match &entry.manifest {
+        Ok(manifest) => manifest,
+        // The catalogue keeps the error; this one says the same of the same file.
+        Err(_) => {
+            let source = Manifest::read(&entry.directory).err()?;
+            return Some(NotPrepared::Manifest { language, machine, source });
+        }
+    };
+    match entry.check(manifest, current, thorough, progress) {
+        Ok(None) => None,
+        Ok(Some(Mismatch::Rootfs { path })) if !path.exists() => Some(NotPrepared::Image { path, language }),
+        Ok(Some(source)) => Some(NotPrepared::Mismatch { language, machine, source }),
+        Err(source) => Some(NotPrepared::Verify(source)),
+    }
+}
+
+/// Tries a clone of the new snapshot, and ends it.
+async fn prove(mut session: Session, spec: &LanguageSpec, engine: &Engine) -> Result<(), CreateSnapshotError> {
+    let (code, expected) = PROOF;
+    let request = Request::from_code(spec.name.as_str(), code.to_owned(), String::new(), None, engine.languages());
+    let request = request.map_err(|error| CreateSnapshotError::Proof { answer: error.to_string() })?;
+    let executions = session.run(&request, Process::Initialised).await;
+    session.end().await;
+    match executions?.first() {
+        Some(execution) if execution.stdout.bytes.0 == expected.as_bytes() => Ok(()),
+        other => {
+            let answer = other.map(|execution| {
+                let stderr = String::from_utf8_lossy(&execution.stderr.bytes.0);
+                format!("{:?}, {stderr}", execution.outcome)
+            });
+            Err(CreateSnapshotError::Proof { answer: answer.unwrap_or_default() })
+        }
+    }
+}
+
+/// Full before anything was written is better than full in the middle.
+fn check_disk(staged: &Staged, machine: MachineSpec) -> Result<(), CreateSnapshotError> {
+    let Ok(disk) = rustix::fs::statvfs(staged.directory()) else { return Ok(()) };
+    let free_mib = (disk.f_bavail * disk.f_frsize) >> 20;
+    let needed_mib = u64::from(machine.memory_mib) + DISK_RESERVE_MIB;
+    if free_mib < needed_mib {
+        let path = staged.directory().to_owned();
+        return Err(CreateSnapshotError::DiskFull { path, free_mib, needed_mib });
+    }
+    Ok(())
+}
+
+/// Reads a file for its record, on a thread of its own, from now on.
+fn record(
+    path: PathBuf,
+    progress: &Arc<dyn Progress>,
+) -> impl Future<Output = Result<FileRecord, CreateSnapshotError>> + use<> {
+    let progress = Arc::clone(progress);
+    let reading = spawn_blocking(move || {
+        let sha256 = Sha256Digest::of_file(&path, &*progress)?;
+        let bytes = std::fs::metadata(&path)
+            .map_err(|source| images::DigestError::Read { path: path.clone(), source })?
+            .len();
+        Ok(FileRecord { sha256, bytes })
+    });
+    async {
+        let read = reading.await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
+        read.map_err(CreateSnapshotError::Digest)
+    }
+}
+
+pub(crate) fn size(machine: MachineSpec) -> Size {
+    Size { memory_mib: machine.memory_mib, vcpus: machine.vcpus }
+}
+
+pub(crate) fn machine(size: Size) -> MachineSpec {
+    MachineSpec { memory_mib: size.memory_mib, vcpus: size.vcpus }
+}

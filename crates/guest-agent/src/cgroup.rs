@@ -1,0 +1,148 @@
+//! Control groups (v2) of the guest: each execution gets one, so that it can be bounded and ended as a whole.
+
+use std::{
+    fs::{self, File},
+    io::{Read as _, Write as _},
+    os::fd::{AsFd, OwnedFd},
+    time::{Duration, Instant},
+};
+
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    fs::{AtFlags, CWD, Mode, OFlags, mkdirat, openat, unlinkat},
+    mount::MountFlags,
+    process::Pid,
+};
+
+use crate::{
+    fault::{Doing, Fault},
+    root::mount_with,
+};
+
+/// Where PID 1 mounts the hierarchy. Jobs cannot see it: the runner keeps a descriptor of it instead.
+const MOUNT_POINT: &str = "/cgroup";
+
+/// The most processes and threads of one job.
+const MAX_TASKS: u32 = 512;
+
+/// Mounts the hierarchy and enables the controllers that jobs are bounded with.
+pub(crate) fn mount() -> Result<(), Fault> {
+    fs::create_dir_all(MOUNT_POINT).doing("make the cgroup directory")?;
+    let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+    mount_with("cgroup2", MOUNT_POINT, flags, "")?;
+    fs::write(format!("{MOUNT_POINT}/cgroup.subtree_control"), "+memory +pids")
+        .doing("enable the memory and pids controllers")
+}
+
+/// The hierarchy's root.
+pub(crate) struct Hierarchy(OwnedFd);
+
+impl Hierarchy {
+    /// Opens it, before the runner leaves the initramfs.
+    pub(crate) fn open() -> Result<Self, Fault> {
+        directory(CWD, MOUNT_POINT).map(Self)
+    }
+
+    /// Makes a group beneath the root.
+    pub(crate) fn create(&self, name: &str) -> Result<Group<'_>, Fault> {
+        mkdirat(&self.0, name, Mode::from_raw_mode(0o755)).doing(format!("make cgroup {name}"))?;
+        Ok(Group { hierarchy: self, name: name.to_owned(), directory: directory(&self.0, name)? })
+    }
+}
+
+/// One group. Dropping it removes it, which fails, harmlessly, while a process is left in it.
+pub(crate) struct Group<'a> {
+    hierarchy: &'a Hierarchy,
+    name: String,
+    directory: OwnedFd,
+}
+
+impl Group<'_> {
+    /// Bounds the group to `memory_bytes`. Exceeding it ends all its processes, never one alone.
+    pub(crate) fn limit(&self, memory_bytes: u64) -> Result<(), Fault> {
+        self.write("memory.max", &memory_bytes.to_string())?;
+        self.write("memory.oom.group", "1")?;
+        self.write("pids.max", &MAX_TASKS.to_string())
+    }
+
+    /// Moves a process in.
+    pub(crate) fn add(&self, process: Pid) -> Result<(), Fault> {
+        self.write("cgroup.procs", &process.as_raw_nonzero().to_string())
+    }
+
+    /// The file that takes the process that writes "0" to it: how a process enters before it executes.
+    pub(crate) fn entrance(&self) -> Result<File, Fault> {
+        self.open("cgroup.procs", OFlags::WRONLY)
+    }
+
+    /// The processes inside, in the runner's pid namespace.
+    pub(crate) fn processes(&self) -> Result<Vec<Pid>, Fault> {
+        let listed = self.read("cgroup.procs")?;
+        Ok(listed.lines().filter_map(|line| line.parse().ok().and_then(Pid::from_raw)).collect())
+    }
+
+    /// Whether the group's memory limit ended its processes.
+    pub(crate) fn out_of_memory(&self) -> Result<bool, Fault> {
+        let events = self.read("memory.events")?;
+        Ok(events.lines().any(|line| {
+            line.strip_prefix("oom_kill ").is_some_and(|count| count.trim() != "0")
+                || line.strip_prefix("oom_group_kill ").is_some_and(|count| count.trim() != "0")
+        }))
+    }
+
+    /// Ends every process inside, however many and whatever they do. Does not wait.
+    pub(crate) fn kill(&self) -> Result<(), Fault> {
+        self.write("cgroup.kill", "1")
+    }
+
+    /// Waits until no process is left.
+    pub(crate) fn wait_until_empty(&self, timeout: Duration) -> Result<(), Fault> {
+        let deadline = Instant::now() + timeout;
+        loop {
+            let mut events = self.open("cgroup.events", OFlags::RDONLY)?;
+            let mut text = String::new();
+            events.read_to_string(&mut text).doing("read cgroup.events")?;
+            if text.lines().any(|line| line == "populated 0") {
+                return Ok(());
+            }
+            let left = deadline
+                .checked_duration_since(Instant::now())
+                .ok_or_else(|| Fault::new(format!("cgroup {} still has processes", self.name)))?;
+            let left = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: i64::from(left.subsec_nanos()) };
+            // The kernel reports a change of this file since it was read as an urgent condition.
+            poll(&mut [PollFd::new(&events, PollFlags::PRI)], Some(&left)).doing("wait for a cgroup")?;
+        }
+    }
+
+    fn open(&self, file: &str, access: OFlags) -> Result<File, Fault> {
+        openat(&self.directory, file, access | OFlags::CLOEXEC, Mode::empty())
+            .map(File::from)
+            .doing(format!("open {file} of cgroup {}", self.name))
+    }
+
+    fn read(&self, file: &str) -> Result<String, Fault> {
+        let mut text = String::new();
+        self.open(file, OFlags::RDONLY)?
+            .read_to_string(&mut text)
+            .doing(format!("read {file} of cgroup {}", self.name))?;
+        Ok(text)
+    }
+
+    fn write(&self, file: &str, value: &str) -> Result<(), Fault> {
+        self.open(file, OFlags::WRONLY)?
+            .write_all(value.as_bytes())
+            .doing(format!("write {value} to {file} of cgroup {}", self.name))
+    }
+}
+
+impl Drop for Group<'_> {
+    fn drop(&mut self) {
+        // Groups are few and small; one that a dying process keeps busy is of no harm.
+        let _ = unlinkat(&self.hierarchy.0, &self.name, AtFlags::REMOVEDIR);
+    }
+}
+
+fn directory(at: impl AsFd, name: &str) -> Result<OwnedFd, Fault> {
+    openat(at, name, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+        .doing(format!("open cgroup {name}"))
+}

@@ -1,0 +1,116 @@
+//! A running program's three standard streams, from the agent's side.
+
+use std::os::fd::OwnedFd;
+
+use protocol::message::Captured;
+use rustix::{
+    fs::{Gid, OFlags, Uid, fchown, fcntl_getfl, fcntl_setfl},
+    io::{Errno, read, write},
+    pipe::{PipeFlags, pipe_with},
+};
+
+use crate::{
+    credentials::JOB_USER,
+    fault::{Doing, Fault},
+};
+
+/// The program's ends of its streams.
+pub(crate) struct JobEnds {
+    pub(crate) stdin: OwnedFd,
+    pub(crate) stdout: OwnedFd,
+    pub(crate) stderr: OwnedFd,
+}
+
+/// Feeds a program's stdin, never blocking.
+pub(crate) struct Feed<'a> {
+    pipe: Option<OwnedFd>,
+    rest: &'a [u8],
+}
+
+/// Keeps the first bytes of an output stream and counts the others, never blocking.
+pub(crate) struct Capture {
+    pipe: Option<OwnedFd>,
+    limit: usize,
+    kept: Vec<u8>,
+    dropped: u64,
+}
+
+/// Makes a program's streams: pipes, as a caller of `python3 main.py` would give it.
+pub(crate) fn streams(input: &[u8], limit: usize) -> Result<(JobEnds, Feed<'_>, [Capture; 2]), Fault> {
+    let (stdin, feed) = pipe()?;
+    let (stdout_ours, stdout) = pipe()?;
+    let (stderr_ours, stderr) = pipe()?;
+    for ours in [&feed, &stdout_ours, &stderr_ours] {
+        let flags = fcntl_getfl(ours).doing("read a pipe's flags")?;
+        fcntl_setfl(ours, flags | OFlags::NONBLOCK).doing("make a pipe non-blocking")?;
+    }
+    // A program may open its streams once more, by /dev/stdin and its like: so they are the job's own.
+    for theirs in [&stdin, &stdout, &stderr] {
+        let (user, group) = (Uid::from_raw(JOB_USER), Gid::from_raw(JOB_USER));
+        fchown(theirs, Some(user), Some(group)).doing("give a pipe to the job")?;
+    }
+    let feed = Feed { pipe: (!input.is_empty()).then_some(feed), rest: input };
+    let captures = [stdout_ours, stderr_ours].map(|pipe| Capture {
+        pipe: Some(pipe),
+        limit,
+        kept: Vec::new(),
+        dropped: 0,
+    });
+    Ok((JobEnds { stdin, stdout, stderr }, feed, captures))
+}
+
+fn pipe() -> Result<(OwnedFd, OwnedFd), Fault> {
+    pipe_with(PipeFlags::CLOEXEC).doing("make a pipe")
+}
+
+impl Feed<'_> {
+    /// The pipe, while there is something to write to it.
+    pub(crate) fn pipe(&self) -> Option<&OwnedFd> {
+        self.pipe.as_ref()
+    }
+
+    /// Writes as much as the pipe takes; closes it at the end, or when nobody reads it any more.
+    pub(crate) fn pump(&mut self) -> Result<(), Fault> {
+        while let Some(pipe) = &self.pipe {
+            match write(pipe, self.rest) {
+                Ok(written) => self.rest = &self.rest[written..],
+                Err(Errno::AGAIN) => return Ok(()),
+                Err(Errno::INTR) => {}
+                Err(Errno::PIPE) => self.rest = &[],
+                Err(error) => return Err(error).doing("write to a job's stdin"),
+            }
+            if self.rest.is_empty() {
+                self.pipe = None;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Capture {
+    /// The pipe, until its end was read.
+    pub(crate) fn pipe(&self) -> Option<&OwnedFd> {
+        self.pipe.as_ref()
+    }
+
+    /// Reads what is there, at most one buffer of it, so that one stream cannot keep the others waiting.
+    pub(crate) fn pump(&mut self, buffer: &mut [u8]) -> Result<(), Fault> {
+        let Some(pipe) = &self.pipe else { return Ok(()) };
+        match read(pipe, &mut *buffer) {
+            Ok(0) => self.pipe = None,
+            Ok(length) => {
+                let kept = length.min(self.limit - self.kept.len());
+                self.kept.extend_from_slice(&buffer[..kept]);
+                self.dropped += (length - kept) as u64;
+            }
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            Err(error) => return Err(error).doing("read a job's output"),
+        }
+        Ok(())
+    }
+
+    /// What was kept and what was not.
+    pub(crate) fn finish(self) -> Captured {
+        Captured { bytes: self.kept.into(), dropped: self.dropped }
+    }
+}

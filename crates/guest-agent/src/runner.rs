@@ -1,0 +1,208 @@
+//! The runner: does what the host asks for, one message after the other.
+
+use std::{
+    fs::File,
+    os::fd::AsFd as _,
+    time::Duration,
+};
+
+use protocol::{
+    Bytes, GENERATION,
+    message::{
+        Execution, GuestMessage, HostMessage, Limits, Outcome, Prepare, Process, Run, Runtime, WarmUp,
+    },
+};
+use rustix::{fs::Mode, process::umask, thread::set_no_new_privs};
+
+use crate::{
+    cgroup::{Group, Hierarchy},
+    channel::Channel,
+    fault::{Doing, Fault},
+    fresh,
+    initialised::Initialised,
+    job_directory,
+    output::{self},
+    reseed, root, scratch,
+    supervise::{self, Program},
+};
+
+/// What is left to the kernel and the agent of the memory that is free after the boot, in bytes.
+const RESERVED_MEMORY: u64 = 24 << 20;
+
+/// Bounds of a run of the warm-up program. Under emulation on a loaded host it takes seconds.
+const WARM_UP_LIMITS: Limits = Limits { timeout_millis: 120_000, output_bytes: 64 << 10 };
+
+/// Serves the host until it closes the channel.
+pub(crate) fn run() -> Result<(), Fault> {
+    let stdin = std::io::stdin().as_fd().try_clone_to_owned().doing("take the channel")?;
+    let mut channel = Channel::from(File::from(stdin));
+    let random = File::options().write(true).open("/dev/random").doing("open /dev/random")?;
+    std::fs::write("/proc/self/oom_score_adj", "-1000").doing("be exempt from the out-of-memory killer")?;
+    let hierarchy = Hierarchy::open()?;
+    umask(Mode::from_raw_mode(0o022));
+    root::enter()?;
+    scratch::mount()?;
+    // Inherited by everything that runs from here on: no setuid program of an image gives rights to a job.
+    set_no_new_privs(true).doing("give up new privileges")?;
+    let mut runner = Runner {
+        waiting: hierarchy.create("waiting")?,
+        hierarchy: &hierarchy,
+        random,
+        directory: job_directory_path()?,
+        job_memory_bytes: available_memory()?.saturating_sub(RESERVED_MEMORY),
+        interpreter: None,
+        warm_up: None,
+        executions: 0,
+        scratch_used: false,
+    };
+    while let Some(message) = channel.receive()? {
+        if let Err(fault) = runner.serve(message, &mut channel) {
+            channel.send(&GuestMessage::Failed { reason: fault.to_string() })?;
+        }
+    }
+    Ok(())
+}
+
+/// `/tmp/job-<id>`. One name for all that this boot, or this snapshot's clones, run: an initialised interpreter
+/// has fixed the program's absolute path before there is a job.
+fn job_directory_path() -> Result<String, Fault> {
+    let mut id = [0; 4];
+    rustix::rand::getrandom(&mut id, rustix::rand::GetRandomFlags::empty()).doing("choose a job id")?;
+    Ok(format!("/tmp/job-{:08x}", u32::from_ne_bytes(id)))
+}
+
+/// `MemAvailable` of `/proc/meminfo`, in bytes.
+fn available_memory() -> Result<u64, Fault> {
+    let text = std::fs::read_to_string("/proc/meminfo").doing("read /proc/meminfo")?;
+    text.lines()
+        .find_map(|line| line.strip_prefix("MemAvailable:")?.trim().strip_suffix(" kB")?.parse::<u64>().ok())
+        .map(|kib| kib << 10)
+        .ok_or_else(|| Fault::new("/proc/meminfo has no MemAvailable"))
+}
+
+struct Runner<'a> {
+    hierarchy: &'a Hierarchy,
+    /// Where the initialised interpreter waits.
+    waiting: Group<'a>,
+    random: File,
+    directory: String,
+    job_memory_bytes: u64,
+    interpreter: Option<Initialised>,
+    warm_up: Option<(Runtime, WarmUp)>,
+    /// How many executions there were: the next one's number.
+    executions: u64,
+    /// Whether something may have written to the scratch directories.
+    scratch_used: bool,
+}
+
+impl Runner<'_> {
+    fn serve(&mut self, message: HostMessage, channel: &mut Channel) -> Result<(), Fault> {
+        match message {
+            HostMessage::Hello { generation: _ } => {
+                // The host compares the generations, for it knows how to mend a difference.
+                let job_memory_bytes = self.job_memory_bytes;
+                channel.send(&GuestMessage::Hello { generation: GENERATION, job_memory_bytes })
+            }
+            HostMessage::Prepare(prepare) => {
+                let initialised = self.prepare(prepare)?;
+                channel.send(&GuestMessage::Prepared { initialised })
+            }
+            HostMessage::Reseed { entropy, realtime_unix_nanos } => {
+                reseed::kernel(&self.random, &entropy, realtime_unix_nanos)?;
+                if let Some(interpreter) = &self.interpreter {
+                    interpreter.reseed()?;
+                }
+                channel.send(&GuestMessage::Reseeded)
+            }
+            HostMessage::WarmUp => {
+                self.warm_up()?;
+                channel.send(&GuestMessage::WarmedUp)
+            }
+            HostMessage::Run(run) => {
+                for (index, stdin) in run.stdins.iter().enumerate() {
+                    let mut execution = self.execute(&run, stdin, run.stdins.len() == 1)?;
+                    execution.index = u32::try_from(index).doing("number an execution")?;
+                    channel.send(&GuestMessage::Execution(execution))?;
+                }
+                channel.send(&GuestMessage::Finished)
+            }
+        }
+    }
+
+    /// Starts the initialised interpreter and warms up. True where such an interpreter waits now.
+    fn prepare(&mut self, prepare: Prepare) -> Result<bool, Fault> {
+        if let Some(interpreter) = prepare.runtime.interpreter {
+            job_directory::create(&self.directory, &[])?;
+            self.scratch_used = true;
+            self.interpreter =
+                Some(Initialised::start(interpreter, &prepare.runtime, &self.directory, &self.waiting)?);
+        }
+        let runs = prepare.warm_up.runs;
+        self.warm_up = Some((prepare.runtime, prepare.warm_up));
+        for _ in 0..runs {
+            self.warm_up()?;
+        }
+        self.clean()?;
+        Ok(self.interpreter.is_some())
+    }
+
+    fn warm_up(&mut self) -> Result<(), Fault> {
+        let Some((runtime, warm_up)) = self.warm_up.take() else {
+            return Err(Fault::new("warm up before prepare"));
+        };
+        let run = Run {
+            runtime,
+            process: Process::Initialised,
+            files: warm_up.files,
+            args: Vec::new(),
+            stdins: vec![Bytes::default()],
+            limits: WARM_UP_LIMITS,
+        };
+        let execution = self.execute(&run, &Bytes::default(), false)?;
+        if execution.outcome != (Outcome::Exited { code: 0 }) {
+            let stderr = String::from_utf8_lossy(&execution.stderr.bytes.0);
+            return Err(Fault::new(format!("the warm-up program ended as {:?}: {stderr}", execution.outcome)));
+        }
+        self.warm_up = Some((run.runtime, WarmUp { files: run.files, runs: warm_up.runs }));
+        self.clean()
+    }
+
+    /// Makes the scratch directories what they were at the start.
+    fn clean(&mut self) -> Result<(), Fault> {
+        if std::mem::take(&mut self.scratch_used) {
+            scratch::renew()?;
+        }
+        Ok(())
+    }
+
+    /// Runs `run` once with `stdin`. The `last` one may use the initialised interpreter up.
+    fn execute(&mut self, run: &Run, stdin: &Bytes, last: bool) -> Result<Execution, Fault> {
+        self.clean()?;
+        self.scratch_used = true;
+        job_directory::create(&self.directory, &run.files)?;
+        self.executions += 1;
+        let group = self.hierarchy.create(&format!("job-{}", self.executions))?;
+        group.limit(self.job_memory_bytes)?;
+        let limit = usize::try_from(run.limits.output_bytes).doing("bound the output")?;
+        let (ends, feed, captures) = output::streams(&stdin.0, limit)?;
+        let timeout = Duration::from_millis(run.limits.timeout_millis);
+        let clock = supervise::Clock::start(timeout);
+        let waiting = match run.process {
+            Process::Initialised => self.interpreter.take(),
+            Process::Fresh => None,
+        };
+        let program = match waiting {
+            Some(interpreter) if last => {
+                Program::Child(interpreter.run(&self.directory, &run.args, &ends, &group)?)
+            }
+            Some(interpreter) => {
+                let interpreter = self.interpreter.insert(interpreter);
+                interpreter.fork(&self.directory, &run.args, &ends, &self.waiting, &group)?;
+                Program::Forked(interpreter)
+            }
+            None => Program::Child(fresh::spawn(&run.runtime, &run.args, &self.directory, &ends, &group)?),
+        };
+        drop(ends);
+        supervise::to_the_end(&program, clock, &group, feed, captures)
+    }
+}

@@ -1,0 +1,222 @@
+//! From the start of a program to its last byte of output.
+
+use std::time::{Duration, Instant};
+
+use protocol::message::{Execution, Outcome};
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    io::Errno,
+    process::{Pid, PidfdFlags, WaitOptions, pidfd_open, wait},
+};
+
+use crate::{
+    cgroup::Group,
+    fault::{Doing, Fault},
+    initialised::Initialised,
+    output::{Capture, Feed},
+};
+
+/// How often orphans are reaped while a job runs: the kernel has no event to wait for that tells of them.
+const REAP_INTERVAL: Duration = Duration::from_millis(250);
+
+/// How long killed processes may take to be gone, and their pipes to be read to the end. A process that is
+/// killed frees its memory first, which takes its time under emulation.
+const KILL_PATIENCE: Duration = Duration::from_secs(30);
+
+/// How much is read of a stream at once.
+const BUFFER_BYTES: usize = 64 << 10;
+
+/// The process that is a job's program.
+pub(crate) enum Program<'a> {
+    /// A child of the runner.
+    Child(Pid),
+    /// A child of the initialised interpreter.
+    Forked(&'a Initialised),
+}
+
+/// When the program started and when it has to be over.
+#[derive(Clone, Copy)]
+pub(crate) struct Clock {
+    start: Instant,
+    deadline: Instant,
+}
+
+impl Clock {
+    /// Starts now.
+    pub(crate) fn start(timeout: Duration) -> Self {
+        let start = Instant::now();
+        Self { start, deadline: start + timeout }
+    }
+}
+
+/// Feeds the program, reads what it writes, and ends it when its time is up. When it returns no process of
+/// `group` is left.
+pub(crate) fn to_the_end(
+    program: &Program<'_>,
+    clock: Clock,
+    group: &Group<'_>,
+    mut feed: Feed<'_>,
+    mut captures: [Capture; 2],
+) -> Result<Execution, Fault> {
+    let mut buffer = vec![0; BUFFER_BYTES];
+    let mut end = End::of(program)?;
+    let mut timed_out = false;
+    let mut deadline = clock.deadline;
+    while end.status.is_none() {
+        let now = Instant::now();
+        if now >= deadline {
+            if timed_out {
+                return Err(Fault::new("a killed program does not end"));
+            }
+            timed_out = true;
+            group.kill()?;
+            deadline = now + KILL_PATIENCE;
+        }
+        let ended = wait_for_events(&end, &feed, &captures, deadline.min(now + REAP_INTERVAL))?;
+        feed.pump()?;
+        for capture in &mut captures {
+            capture.pump(&mut buffer)?;
+        }
+        end.look(ended)?;
+    }
+    let duration = clock.start.elapsed();
+    // What the program left running ends with it: a batch's next execution must not meet it.
+    group.kill()?;
+    drop(feed);
+    drain(&mut captures, &mut buffer)?;
+    group.wait_until_empty(KILL_PATIENCE)?;
+    reap(None)?;
+
+    let outcome = match end.status {
+        _ if timed_out => Outcome::TimedOut,
+        _ if group.out_of_memory()? => Outcome::OutOfMemory,
+        Some(status) => status,
+        None => return Err(Fault::new("a program ended without a status")),
+    };
+    let [stdout, stderr] = captures.map(Capture::finish);
+    let duration_micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+    Ok(Execution { index: 0, outcome, stdout, stderr, duration_micros })
+}
+
+/// Watches for the end of the program.
+struct End<'a> {
+    program: &'a Program<'a>,
+    pidfd: Option<std::os::fd::OwnedFd>,
+    status: Option<Outcome>,
+}
+
+impl<'a> End<'a> {
+    fn of(program: &'a Program<'a>) -> Result<Self, Fault> {
+        let pidfd = match program {
+            Program::Child(process) => {
+                Some(pidfd_open(*process, PidfdFlags::empty()).doing("watch the program")?)
+            }
+            Program::Forked(_) => None,
+        };
+        Ok(Self { program, pidfd, status: None })
+    }
+
+    fn poll_fd(&self) -> PollFd<'_> {
+        match (self.program, &self.pidfd) {
+            (Program::Forked(interpreter), _) => {
+                PollFd::from_borrowed_fd(interpreter.control(), PollFlags::IN)
+            }
+            (Program::Child(_), Some(pidfd)) => PollFd::new(pidfd, PollFlags::IN),
+            (Program::Child(_), None) => unreachable!("End::of opens it"),
+        }
+    }
+
+    /// Takes the status where there is one. `ready` says that the interpreter has something to say.
+    fn look(&mut self, ready: bool) -> Result<(), Fault> {
+        match self.program {
+            Program::Child(process) => self.status = reap(Some(*process))?,
+            Program::Forked(interpreter) => {
+                reap(None)?;
+                if ready {
+                    self.status = Some(outcome(interpreter.exited()?));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Waits until something can be read, written or reaped. True when the program's end is to be seen.
+fn wait_for_events(
+    end: &End<'_>,
+    feed: &Feed<'_>,
+    captures: &[Capture; 2],
+    until: Instant,
+) -> Result<bool, Fault> {
+    let mut descriptors = vec![end.poll_fd()];
+    descriptors.extend(feed.pipe().map(|pipe| PollFd::new(pipe, PollFlags::OUT)));
+    descriptors.extend(captures.iter().filter_map(|c| Some(PollFd::new(c.pipe()?, PollFlags::IN))));
+    let left = until.saturating_duration_since(Instant::now());
+    let left = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: i64::from(left.subsec_nanos()) };
+    match poll(&mut descriptors, Some(&left)) {
+        Ok(_) | Err(Errno::INTR) => Ok(!descriptors[0].revents().is_empty()),
+        Err(error) => Err(error).doing("wait for a program"),
+    }
+}
+
+/// Reads both streams to their ends, which come once all writers are dead.
+fn drain(captures: &mut [Capture; 2], buffer: &mut [u8]) -> Result<(), Fault> {
+    let deadline = Instant::now() + KILL_PATIENCE;
+    while captures.iter().any(|capture| capture.pipe().is_some()) {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(Fault::new("a killed job's output does not end"));
+        }
+        let left = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: i64::from(left.subsec_nanos()) };
+        let mut descriptors: Vec<_> =
+            captures.iter().filter_map(|c| Some(PollFd::new(c.pipe()?, PollFlags::IN))).collect();
+        match poll(&mut descriptors, Some(&left)) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => return Err(error).doing("wait for a job's output"),
+        }
+        drop(descriptors);
+        for capture in captures.iter_mut() {
+            capture.pump(buffer)?;
+        }
+    }
+    Ok(())
+}
+
+/// Reaps whoever has ended, orphans of jobs too, and returns the outcome of `process` if it was among them.
+fn reap(process: Option<Pid>) -> Result<Option<Outcome>, Fault> {
+    let mut found = None;
+    loop {
+        match wait(WaitOptions::NOHANG) {
+            Ok(Some((pid, status))) => {
+                if Some(pid) == process {
+                    found = Some(outcome(status.as_raw() as i32));
+                }
+            }
+            Ok(None) | Err(Errno::CHILD) => return Ok(found),
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error).doing("reap processes"),
+        }
+    }
+}
+
+/// What a wait status (wait(2)) says.
+fn outcome(status: i32) -> Outcome {
+    match (status & 0x7f, (status >> 8) & 0xff) {
+        (0, code) => Outcome::Exited { code: code as u8 },
+        (signal, _) => Outcome::Killed { signal: signal as u8 },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wait_statuses_are_told_apart() {
+        assert_eq!(outcome(0), Outcome::Exited { code: 0 });
+        assert_eq!(outcome(255 << 8), Outcome::Exited { code: 255 });
+        assert_eq!(outcome(9), Outcome::Killed { signal: 9 });
+        // The bit that tells of a core dump is not the signal's.
+        assert_eq!(outcome(0x80 | 11), Outcome::Killed { signal: 11 });
+    }
+}

@@ -1,0 +1,31 @@
+//! Kernel bundles and rootfs images: everything on disk that a microVM boots from.
+//!
+//! * [`kernel`] gets an ELF `vmlinux` out of a distribution's `bzImage`.
+//! * [`modules`] collects the kernel modules that the guest needs, in load order.
+//! * [`initramfs`] packs the guest agent and those modules into a cpio archive.
+//! * [`bundle`] is the directory in which the three are kept.
+//! * [`rootfs`] makes and lists the ext4 images that programs run in.
+//! * [`digest`] and [`progress`] serve the others.
+//!
+//! It does not start microVMs, choose languages, or talk to object storage. The code blocks: asynchronous callers
+//! run it on a blocking thread.
+
+pub mod bundle;
+pub mod compression;
+mod debian_kernel;
+pub mod digest;
+mod elf;
+pub mod initramfs;
+pub mod kernel;
+pub mod modules;
+mod program;
+pub mod progress;
+pub mod rootfs;
+mod staging;
+
+pub use bundle::{BundleManifest, KernelBundle, KernelSource, OpenKernelError, PrepareKernelError};
+pub use debian_kernel::DebianKernelError;
+pub use digest::{DigestError, ParseDigestError, Sha256Digest};
+pub use initramfs::GUEST_AGENT;
+pub use program::ProgramError;
+pub use progress::{Progress, Quiet};

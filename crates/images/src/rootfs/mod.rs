@@ -1,0 +1,17 @@
+//! Rootfs images: the ext4 files, one per language, in which programs run.
+//!
+//! [`create`] makes one from Debian packages, [`list`] and [`inspect`] look at those that exist, and
+//! [`map_packages`] finds the Debian names of a language's libraries. Images hold nothing of this product: the guest
+//! agent comes with the initramfs.
+
+mod create;
+mod filesystem;
+mod list;
+mod packages;
+mod tree;
+
+pub use create::{CreateRootfs, CreateRootfsError, RootfsImage, create};
+pub use filesystem::{InspectImageError, MakeFilesystemError, inspect};
+pub use list::{ListRootfsError, RootfsDetails, RootfsSummary, image_path, list};
+pub use packages::{InvalidPackageName, MapPackagesError, check_package_name, map_packages};
+pub use tree::MakeTreeError;

@@ -1,0 +1,183 @@
+//! Writing next to the destination and putting the result in place in one step.
+//!
+//! A reader sees the old state or the new one, never a part. What an interrupted run leaves behind carries
+//! the prefix `.tmp-` and is removed by the next one, which can tell it from work in progress by a lock: see
+//! [`OutputLock`].
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{CWD, FlockOperation, RenameFlags, flock, renameat_with};
+use tempfile::TempDir;
+
+/// Starts the name of everything unfinished that this crate puts beside a destination.
+const TEMPORARY_PREFIX: &str = ".tmp-";
+
+/// How many random characters end the name of a temporary directory.
+const RANDOM_CHARACTERS: usize = 6;
+
+/// Exclusive right to replace one destination, held until dropped.
+///
+/// The lock file stays: removing it would let two processes lock two different files of the same name.
+#[derive(Debug)]
+pub(crate) struct OutputLock {
+    destination: PathBuf,
+    _file: File,
+}
+
+impl OutputLock {
+    /// Locks `destination`, or returns [`io::ErrorKind::WouldBlock`] if another process has.
+    pub(crate) fn acquire(destination: &Path) -> io::Result<Self> {
+        let path = parent(destination).join(format!(".lock-{}", file_name(destination)?));
+        let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o644).open(path)?;
+        flock(&file, FlockOperation::NonBlockingLockExclusive)?;
+        Ok(Self { destination: destination.to_owned(), _file: file })
+    }
+
+    /// A new temporary directory beside the destination, removed when dropped. What earlier runs for the same
+    /// destination left is removed first: nobody else can be using it while this lock is held.
+    pub(crate) fn temporary_directory(&self) -> io::Result<TempDir> {
+        let directory = parent(&self.destination);
+        let prefix = format!("{TEMPORARY_PREFIX}{}-", file_name(&self.destination)?);
+        for entry in fs::read_dir(directory)? {
+            let entry = entry?;
+            let name = entry.file_name();
+            // The length tells leftovers of `a` from those of a destination called `a-b`.
+            let is_leftover = name
+                .to_str()
+                .and_then(|name| name.strip_prefix(&prefix))
+                .is_some_and(|suffix| suffix.len() == RANDOM_CHARACTERS);
+            if is_leftover && entry.file_type()?.is_dir() {
+                refuse_mounts_below(&entry.path())?;
+                fs::remove_dir_all(entry.path())?;
+            }
+        }
+        tempfile::Builder::new().prefix(&prefix).rand_bytes(RANDOM_CHARACTERS).tempdir_in(directory)
+    }
+}
+
+/// Removing a directory would empty what is mounted in it too, which may be the host's `/dev`. We leave no mounts
+/// behind, but somebody may have made some by hand.
+fn refuse_mounts_below(directory: &Path) -> io::Result<()> {
+    let directory = directory.canonicalize()?;
+    let mounts = fs::read_to_string("/proc/self/mountinfo")?;
+    // Fields: mount, parent, device, root, mount point. Blanks in it are written as \040.
+    let mut points = mounts.lines().filter_map(|line| line.split(' ').nth(4));
+    match points.find(|point| Path::new(&point.replace("\\040", " ")).starts_with(&directory)) {
+        Some(point) => {
+            Err(io::Error::new(io::ErrorKind::ResourceBusy, format!("something is mounted at {point}")))
+        }
+        None => Ok(()),
+    }
+}
+
+/// The directory that holds `path`.
+pub(crate) fn parent(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        _ => Path::new("."),
+    }
+}
+
+/// Writes a new file and has it on disk before returning.
+pub(crate) fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o644).open(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+/// Puts the directory `staged` in the place of `destination`. An earlier directory there ends up at `staged`, for
+/// the caller to remove.
+pub(crate) fn replace_directory(staged: &Path, destination: &Path) -> io::Result<()> {
+    sync_directory(staged)?;
+    match renameat_with(CWD, staged, CWD, destination, RenameFlags::NOREPLACE) {
+        Ok(()) => {}
+        Err(rustix::io::Errno::EXIST) => {
+            renameat_with(CWD, staged, CWD, destination, RenameFlags::EXCHANGE)?;
+        }
+        Err(error) => return Err(error.into()),
+    }
+    sync_directory(parent(destination))
+}
+
+/// Puts the file `staged` in the place of `destination`.
+pub(crate) fn replace_file(staged: &Path, destination: &Path) -> io::Result<()> {
+    fs::rename(staged, destination)?;
+    sync_directory(parent(destination))
+}
+
+/// Has the names in a directory on disk.
+pub(crate) fn sync_directory(directory: &Path) -> io::Result<()> {
+    File::open(directory)?.sync_all()
+}
+
+fn file_name(path: &Path) -> io::Result<String> {
+    let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
+    Ok(name.to_string_lossy().into_owned())
+}
+
+/// The usual remedy for an input or output error at `path`.
+pub(crate) fn io_hint(path: &Path, error: &io::Error) -> Option<String> {
+    let shown = path.display();
+    match error.kind() {
+        io::ErrorKind::NotFound => Some(format!("check that {shown} exists")),
+        io::ErrorKind::PermissionDenied => {
+            Some(format!("run with sudo, or as a user who may access {shown}"))
+        }
+        io::ErrorKind::StorageFull => Some(format!("free some space on the file system of {shown}")),
+        io::ErrorKind::ReadOnlyFilesystem => {
+            Some(format!("{shown} is on a read-only file system: choose another"))
+        }
+        io::ErrorKind::ResourceBusy => Some("unmount it".to_owned()),
+        io::ErrorKind::WouldBlock => Some("wait for the other process to finish".to_owned()),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn leftovers_of_the_same_destination_only_are_removed() {
+        let directory = tempfile::tempdir().expect("temporary directory");
+        let destination = directory.path().join("a");
+        let (own, other) = (directory.path().join(".tmp-a-123456"), directory.path().join(".tmp-a-b-123456"));
+        for leftover in [&own, &other] {
+            fs::create_dir(leftover).expect("leftover");
+            fs::write(leftover.join("file"), "").expect("file");
+        }
+        let lock = OutputLock::acquire(&destination).expect("lock");
+        let temporary = lock.temporary_directory().expect("temporary directory");
+        assert!(!own.exists() && other.exists() && temporary.path().exists());
+        let path = temporary.path().to_owned();
+        drop(temporary);
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_destination_is_locked_by_one_at_a_time() {
+        let directory = tempfile::tempdir().expect("temporary directory");
+        let destination = directory.path().join("a");
+        let lock = OutputLock::acquire(&destination).expect("lock");
+        let second = OutputLock::acquire(&destination).expect_err("locked");
+        assert_eq!(second.kind(), io::ErrorKind::WouldBlock);
+        drop(lock);
+        OutputLock::acquire(&destination).expect("lock again");
+    }
+
+    #[test]
+    fn replacing_a_directory_leaves_the_old_one_aside() {
+        let directory = tempfile::tempdir().expect("temporary directory");
+        let (staged, destination) = (directory.path().join("staged"), directory.path().join("destination"));
+        for text in ["first", "second"] {
+            fs::create_dir_all(&staged).expect("directory");
+            fs::write(staged.join("file"), text).expect("file");
+            replace_directory(&staged, &destination).expect("replace");
+            assert_eq!(fs::read_to_string(destination.join("file")).expect("file"), text);
+        }
+        assert_eq!(fs::read_to_string(staged.join("file")).expect("file"), "first");
+    }
+}

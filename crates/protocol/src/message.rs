@@ -1,0 +1,217 @@
+//! The messages of this generation.
+//!
+//! The host speaks first and every message of the host has its answer:
+//!
+//! ```text
+//! host                       guest agent
+//! hello          ──────────▶
+//!                ◀──────────  hello
+//! prepare        ──────────▶             start the initialised interpreter, run the warm-up program
+//!                ◀──────────  prepared   (the point at which a snapshot is taken)
+//! reseed         ──────────▶             kernel, clock and interpreters
+//!                ◀──────────  reseeded
+//! warm_up        ──────────▶             optional: run the warm-up program again, in this clone
+//!                ◀──────────  warmed_up
+//! run            ──────────▶
+//!                ◀──────────  execution  once for each stdin, in order
+//!                ◀──────────  finished
+//! ```
+//!
+//! Anything that goes wrong in the guest before a program runs is `failed`; the host then destroys the microVM.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::Bytes;
+
+/// From the host to the guest agent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
+pub enum HostMessage {
+    /// Opens the conversation, after a boot as after a restore.
+    Hello {
+        /// The host's [`crate::GENERATION`].
+        generation: u32,
+    },
+    /// Starts the language's initialised interpreter where it has one, and warms up.
+    Prepare(Prepare),
+    /// Makes this microVM differ from every other clone of its snapshot. Nothing may run before it is answered.
+    Reseed {
+        /// [`crate::limits::ENTROPY_BYTES`] fresh random bytes.
+        entropy: Bytes,
+        /// The host's wall clock, in nanoseconds since the Unix epoch.
+        realtime_unix_nanos: u64,
+    },
+    /// Runs the warm-up program of [`Prepare`] once more, in a fork of the initialised interpreter.
+    WarmUp,
+    /// Runs a program, once for each stdin.
+    Run(Run),
+}
+
+/// From the guest agent to the host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
+pub enum GuestMessage {
+    /// Answers the host's hello.
+    Hello {
+        /// The agent's [`crate::GENERATION`].
+        generation: u32,
+        /// What a job may use of the guest's memory, in bytes.
+        job_memory_bytes: u64,
+    },
+    /// Answers [`HostMessage::Prepare`].
+    Prepared {
+        /// Whether an initialised interpreter waits for a job.
+        initialised: bool,
+    },
+    /// Answers [`HostMessage::Reseed`].
+    Reseeded,
+    /// Answers [`HostMessage::WarmUp`].
+    WarmedUp,
+    /// The outcome of one execution of a [`HostMessage::Run`].
+    Execution(Execution),
+    /// All executions of a [`HostMessage::Run`] are over.
+    Finished,
+    /// The agent could not do what the host asked for.
+    Failed {
+        /// What failed, as a lower-case fragment with its causes.
+        reason: String,
+    },
+}
+
+/// How programs of a language are run inside the guest.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Runtime {
+    /// The program and its arguments, without those of the request: `["python3", "main.py"]`. The program is
+    /// looked up in `PATH` of `environment`, beneath the image's root.
+    pub command: Vec<String>,
+    /// The whole environment of a job.
+    pub environment: BTreeMap<String, String>,
+    /// What kind of initialised process this language has, if any.
+    pub interpreter: Option<Interpreter>,
+}
+
+/// Interpreters of which the guest agent can keep an initialised process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Interpreter {
+    /// CPython 3.8 or newer.
+    Python,
+}
+
+/// See [`HostMessage::Prepare`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Prepare {
+    /// The language.
+    pub runtime: Runtime,
+    /// The warm-up program.
+    pub warm_up: WarmUp,
+}
+
+/// A program that brings interpreter and libraries into the guest's page cache.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WarmUp {
+    /// Its files, the main one first.
+    pub files: Vec<File>,
+    /// How often it runs before the snapshot; 0 for never.
+    pub runs: u32,
+}
+
+/// One file of a request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct File {
+    /// Its path beneath the job directory: relative, without `..`, at most
+    /// [`crate::limits::MAX_FILE_NAME_BYTES`] bytes.
+    pub name: String,
+    /// What it holds.
+    pub content: Bytes,
+}
+
+/// See [`HostMessage::Run`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Run {
+    /// The language.
+    pub runtime: Runtime,
+    /// Which process runs the program.
+    pub process: Process,
+    /// The files of the program, written afresh for every execution.
+    pub files: Vec<File>,
+    /// Arguments after [`Runtime::command`].
+    pub args: Vec<String>,
+    /// One stdin for each execution.
+    pub stdins: Vec<Bytes>,
+    /// Bounds of each execution.
+    pub limits: Limits,
+}
+
+/// Which process runs a program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Process {
+    /// The initialised interpreter where one waits, else a fresh process.
+    Initialised,
+    /// Always a fresh process: what the initialised one is compared with.
+    Fresh,
+}
+
+/// Bounds of one execution.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Limits {
+    /// Wall-clock time, in milliseconds.
+    pub timeout_millis: u64,
+    /// What is kept of stdout, and of stderr, in bytes.
+    pub output_bytes: u64,
+}
+
+/// What became of one execution.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Execution {
+    /// Position of its stdin in [`Run::stdins`].
+    pub index: u32,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// What it wrote to stdout, up to [`Limits::output_bytes`].
+    pub stdout: Captured,
+    /// What it wrote to stderr, up to [`Limits::output_bytes`].
+    pub stderr: Captured,
+    /// From the start of the program to its end, in microseconds.
+    pub duration_micros: u64,
+}
+
+/// How an execution ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Outcome {
+    /// The program ended by itself.
+    Exited {
+        /// Its exit status.
+        code: u8,
+    },
+    /// A signal ended the program.
+    Killed {
+        /// The signal's number on Linux.
+        signal: u8,
+    },
+    /// [`Limits::timeout_millis`] passed.
+    TimedOut,
+    /// The job needed more memory than there is.
+    OutOfMemory,
+}
+
+/// One output stream.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Captured {
+    /// What was kept: the first bytes.
+    pub bytes: Bytes,
+    /// How many bytes after those were read and dropped.
+    pub dropped: u64,
+}

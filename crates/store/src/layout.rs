@@ -1,0 +1,56 @@
+//! Where things lie beneath the data directory.
+//!
+//! ```text
+//! images/rootfs-<lang>.ext4           rootfs images
+//! snapshots/<lang>/<size>/            snapshots, see `snapshot`
+//! kernel/                             the kernel bundle
+//! run/                                locks, and what was found out about this host
+//! ```
+
+use std::path::{Path, PathBuf};
+
+use crate::Language;
+
+/// The root user's data directory.
+pub const SYSTEM_DIRECTORY: &str = "/srv/firecracker";
+
+/// The data directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DataDirectory(PathBuf);
+
+impl DataDirectory {
+    /// The one at `root`.
+    pub fn new(root: PathBuf) -> Self {
+        Self(root)
+    }
+
+    /// Its root.
+    pub fn root(&self) -> &Path {
+        &self.0
+    }
+
+    /// The directory of rootfs images.
+    pub fn images(&self) -> PathBuf {
+        self.0.join("images")
+    }
+
+    /// The image of a language.
+    pub fn image(&self, language: &Language) -> PathBuf {
+        self.images().join(format!("rootfs-{language}.ext4"))
+    }
+
+    /// The directory of all snapshots.
+    pub fn snapshots(&self) -> PathBuf {
+        self.0.join("snapshots")
+    }
+
+    /// The kernel bundle.
+    pub fn kernel(&self) -> PathBuf {
+        self.0.join("kernel")
+    }
+
+    /// What lasts as long as commands run, or until the host boots anew.
+    pub fn run(&self) -> PathBuf {
+        self.0.join("run")
+    }
+}

@@ -1,0 +1,234 @@
+//! Whether a snapshot may be restored here and now.
+//!
+//! Everything that it depends on is compared with its manifest: cheap facts always, digests of files only when a file
+//! is not the one that was checked last. For that the host keeps a note beside the snapshot: which file (device,
+//! inode), how long, and when it was last changed (mtime, and ctime, which no program can set).
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::{self, Write as _},
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+};
+
+use images::{DigestError, Progress, Sha256Digest};
+use serde::{Deserialize, Serialize};
+
+use super::{Entry, FileRecord, HostRecord, KernelRecord, Manifest, VERIFIED};
+
+/// What there is on this host now.
+#[derive(Clone, Debug)]
+pub struct Current {
+    /// The VMM that would restore it.
+    pub host: HostRecord,
+    /// The kernel bundle.
+    pub kernel: Option<KernelRecord>,
+    /// The rootfs image.
+    pub rootfs: PathBuf,
+    /// The protocol's generation of this build.
+    pub protocol_generation: u32,
+}
+
+/// How a snapshot and the host differ.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Mismatch {
+    /// Made by another VMM.
+    #[error("it was made with {was}, this host has {is}")]
+    Vmm {
+        /// The snapshot's.
+        was: String,
+        /// The host's.
+        is: String,
+    },
+    /// Made on another processor.
+    #[error("it was made for the processor {was}, this host has {is}")]
+    Cpu {
+        /// The snapshot's.
+        was: String,
+        /// The host's.
+        is: String,
+    },
+    /// Made with another kernel or guest agent.
+    #[error("the kernel bundle has changed since: {what}")]
+    Kernel {
+        /// What of it.
+        what: &'static str,
+    },
+    /// Made by another release.
+    #[error("its guest agent speaks protocol generation {was}, this release {is}")]
+    Protocol {
+        /// The snapshot's.
+        was: u32,
+        /// This build's.
+        is: u32,
+    },
+    /// The image is another one now.
+    #[error("the image {} has changed since", .path.display())]
+    Rootfs {
+        /// The image.
+        path: PathBuf,
+    },
+    /// A file of the snapshot is not what was saved.
+    #[error("{} is damaged: {what}", .path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// In what way.
+        what: String,
+    },
+}
+
+/// Why a snapshot could not be checked.
+#[derive(Debug, thiserror::Error)]
+pub enum VerifyError {
+    /// A file cannot be looked at.
+    #[error("cannot read {}", .path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A file cannot be read.
+    #[error("cannot check a file's contents")]
+    Digest(#[source] DigestError),
+}
+
+/// Which version of a file was checked, and what it was found to hold.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Checked {
+    device: u64,
+    inode: u64,
+    bytes: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+    sha256: Sha256Digest,
+}
+
+impl Checked {
+    fn same_file(&self, metadata: &fs::Metadata) -> bool {
+        self.device == metadata.dev()
+            && self.inode == metadata.ino()
+            && self.bytes == metadata.len()
+            && self.modified == (metadata.mtime(), metadata.mtime_nsec())
+            && self.changed == (metadata.ctime(), metadata.ctime_nsec())
+    }
+
+    fn new(metadata: &fs::Metadata, sha256: Sha256Digest) -> Self {
+        Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            bytes: metadata.len(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
+            sha256,
+        }
+    }
+}
+
+impl Entry {
+    /// Compares the snapshot with what there is. The first difference is returned; nothing where it may be restored.
+    ///
+    /// With `thorough` every file is read; without, those that are not known to be the ones that were read before.
+    pub fn check(
+        &self,
+        manifest: &Manifest,
+        current: &Current,
+        thorough: bool,
+        progress: &dyn Progress,
+    ) -> Result<Option<Mismatch>, VerifyError> {
+        if let Some(mismatch) = compare(manifest, current) {
+            return Ok(Some(mismatch));
+        }
+        let note = self.directory.join(VERIFIED);
+        let before: BTreeMap<PathBuf, Checked> = match fs::read(&note) {
+            Ok(text) if !thorough => serde_json::from_slice(&text).unwrap_or_default(),
+            _ => BTreeMap::new(),
+        };
+        let mut after = BTreeMap::new();
+        for (path, record) in [
+            (self.device_state(), &manifest.device_state),
+            (self.memory(), &manifest.memory),
+            (current.rootfs.clone(), &manifest.rootfs),
+        ] {
+            let checked = match contents(&path, record, before.get(&path), progress)? {
+                Contents::Expected(checked) => checked,
+                Contents::Other(_) if path == current.rootfs => return Ok(Some(Mismatch::Rootfs { path })),
+                Contents::Other(what) => return Ok(Some(Mismatch::Damaged { path, what })),
+            };
+            after.insert(path, checked);
+        }
+        if before != after {
+            // Where it cannot be kept (a read-only store, a full disk), the next check reads everything again.
+            let _ = keep(&note, &after);
+        }
+        Ok(None)
+    }
+}
+
+/// What of the manifest can be compared without reading a file.
+fn compare(manifest: &Manifest, current: &Current) -> Option<Mismatch> {
+    let (was, is) = (&manifest.host, &current.host);
+    let vmm = |host: &HostRecord| format!("{} {} with {}", host.vmm, host.vmm_version, host.acceleration);
+    if vmm(was) != vmm(is) {
+        return Some(Mismatch::Vmm { was: vmm(was), is: vmm(is) });
+    }
+    let cpu = |host: &HostRecord| format!("{} at {} MHz", host.cpu, host.tsc_mhz);
+    // The rate is measured, and rounded to MHz; the guest's clock is set by it.
+    if was.cpu != is.cpu || was.tsc_mhz.abs_diff(is.tsc_mhz) > 1 + is.tsc_mhz / 1000 {
+        return Some(Mismatch::Cpu { was: cpu(was), is: cpu(is) });
+    }
+    if manifest.protocol_generation != current.protocol_generation {
+        let (was, is) = (manifest.protocol_generation, current.protocol_generation);
+        return Some(Mismatch::Protocol { was, is });
+    }
+    // A snapshot can be restored without the bundle: it holds the kernel that was booted.
+    let bundle = current.kernel.as_ref()?;
+    if bundle.vmlinux != manifest.kernel.vmlinux {
+        return Some(Mismatch::Kernel { what: "another kernel" });
+    }
+    (bundle.initramfs != manifest.kernel.initramfs)
+        .then_some(Mismatch::Kernel { what: "another guest agent or other modules" })
+}
+
+enum Contents {
+    Expected(Checked),
+    Other(String),
+}
+
+fn contents(
+    path: &Path,
+    record: &FileRecord,
+    before: Option<&Checked>,
+    progress: &dyn Progress,
+) -> Result<Contents, VerifyError> {
+    let metadata = match fs::metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Ok(Contents::Other("it is missing".to_owned()));
+        }
+        metadata => metadata.map_err(|source| VerifyError::Read { path: path.to_owned(), source })?,
+    };
+    if metadata.len() != record.bytes {
+        return Ok(Contents::Other(format!("it has {} bytes instead of {}", metadata.len(), record.bytes)));
+    }
+    if let Some(checked) = before.filter(|checked| checked.same_file(&metadata) && checked.sha256 == record.sha256) {
+        return Ok(Contents::Expected(checked.clone()));
+    }
+    progress.step(&format!("checking {}", path.display()));
+    let sha256 = Sha256Digest::of_file(path, progress).map_err(VerifyError::Digest)?;
+    if sha256 != record.sha256 {
+        return Ok(Contents::Other("its contents have changed".to_owned()));
+    }
+    Ok(Contents::Expected(Checked::new(&metadata, sha256)))
+}
+
+fn keep(note: &Path, checked: &BTreeMap<PathBuf, Checked>) -> io::Result<()> {
+    let directory = note.parent().ok_or(io::ErrorKind::InvalidInput)?;
+    let mut file = tempfile::NamedTempFile::new_in(directory)?;
+    serde_json::to_writer(&mut file, checked)?;
+    file.flush()?;
+    file.persist(note)?;
+    Ok(())
+}

@@ -1,0 +1,266 @@
+//! The traits that a VMM backend implements.
+//!
+//! ```text
+//! Vmm ──boot────────────────────▶ MicroVm ──wait──▶ Exit
+//!  └─snapshots()─▶ Snapshots
+//!                   ├─restore───▶ MicroVm
+//!                   └─boot──────▶ SavableVm ──save──▶ files (the microVM is gone)
+//! ```
+//!
+//! A power that a backend lacks is absent (`snapshots()` is `None`), never a pretended success. Dropping a microVM
+//! ends its VMM and takes away everything that the VMM had: process, jail, cgroup, sockets.
+
+use std::{io, path::PathBuf, time::Duration};
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+use tokio::net::UnixStream;
+
+use crate::{
+    jail::LaunchError,
+    spec::{BootSpec, RestoreSpec, SnapshotFiles},
+};
+
+/// How the VMM executes guest code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Acceleration {
+    /// The processor's virtualization, through `/dev/kvm`.
+    Kvm,
+    /// Software emulation by QEMU's Tiny Code Generator.
+    Tcg,
+}
+
+impl std::fmt::Display for Acceleration {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Kvm => "KVM",
+            Self::Tcg => "TCG",
+        })
+    }
+}
+
+/// What a snapshot depends on besides its own files: it can be restored where all of this is the same.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VmmIdentity {
+    /// The backend: `qemu`.
+    pub vmm: String,
+    /// The VMM's version, as it prints it.
+    pub version: String,
+    /// How it executes guest code.
+    pub acceleration: Acceleration,
+    /// The processor that the guest sees: the host's model under KVM, the emulated one under TCG.
+    pub cpu: String,
+    /// The rate of the time-stamp counter in MHz, which the guest's kernel has calibrated its clock with.
+    pub tsc_mhz: u32,
+}
+
+/// A virtual machine monitor.
+#[async_trait]
+pub trait Vmm: Send + Sync {
+    /// What it is.
+    fn identity(&self) -> &VmmIdentity;
+
+    /// Boots a microVM. It returns as soon as the guest executes, long before the guest agent answers.
+    async fn boot(&self, spec: &BootSpec) -> Result<Box<dyn MicroVm>, BootError>;
+
+    /// Its snapshots, where it has them.
+    fn snapshots(&self) -> Option<&dyn Snapshots>;
+}
+
+/// A VMM's ability to save and restore microVMs.
+#[async_trait]
+pub trait Snapshots: Send + Sync {
+    /// Boots a microVM whose memory lies in `files` from the beginning, so that it can be saved to them. The files
+    /// must not exist.
+    async fn boot(&self, spec: &BootSpec, files: &SnapshotFiles) -> Result<Box<dyn SavableVm>, BootError>;
+
+    /// Restores a microVM. Its guest executes from where it was paused when it was saved; nothing it does
+    /// changes the files.
+    async fn restore(&self, spec: &RestoreSpec) -> Result<Box<dyn MicroVm>, RestoreError>;
+}
+
+/// One running microVM.
+#[async_trait]
+pub trait MicroVm: Send {
+    /// The byte stream to the guest agent, once. What is written before the agent listens waits for it.
+    fn connect(&mut self) -> Result<UnixStream, ControlError>;
+
+    /// Stops the guest's processors.
+    async fn pause(&mut self) -> Result<(), ControlError>;
+
+    /// Lets them go on.
+    async fn resume(&mut self) -> Result<(), ControlError>;
+
+    /// Ends the VMM and waits until it and all that belonged to it is gone.
+    async fn kill(&mut self);
+
+    /// Waits for the VMM to end by itself.
+    async fn wait(&mut self) -> Exit;
+
+    /// The last lines of the guest's console and of the VMM's own messages, for an error message. Empty where
+    /// there are none. The guest wrote them: they may hold anything.
+    async fn last_words(&mut self) -> String;
+
+    /// The VMM's process on the host, for measurements.
+    fn process_id(&self) -> u32;
+}
+
+/// A microVM that can be saved.
+#[async_trait]
+pub trait SavableVm: MicroVm {
+    /// Saves it to the files that it was booted with, and ends it.
+    async fn save(self: Box<Self>) -> Result<(), SaveError>;
+}
+
+/// How a VMM ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// By itself: the guest turned the machine off, reset it, or panicked.
+    GuestShutdown,
+    /// With an error of its own.
+    Failed {
+        /// Its exit status.
+        code: i32,
+    },
+    /// By a signal: somebody killed it, or it crashed.
+    Signalled {
+        /// The signal's number.
+        signal: i32,
+    },
+    /// Unknown: the process that watched it is gone.
+    Lost,
+}
+
+impl std::fmt::Display for Exit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::GuestShutdown => f.write_str("the guest shut down"),
+            Self::Failed { code } => write!(f, "the VMM failed with exit status {code}"),
+            Self::Signalled { signal } => write!(f, "the VMM was ended by signal {signal}"),
+            Self::Lost => f.write_str("the process that watched the VMM is gone"),
+        }
+    }
+}
+
+/// Why a running microVM did not do what was asked for.
+#[derive(Debug, thiserror::Error)]
+pub enum ControlError {
+    /// The VMM is gone, or closed its control channel.
+    #[error("the VMM closed its control channel during {command}")]
+    Closed {
+        /// What it was asked.
+        command: &'static str,
+    },
+    /// The control channel failed.
+    #[error("control channel of the VMM failed during {command}")]
+    Io {
+        /// What it was asked.
+        command: &'static str,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The VMM answered with an error.
+    #[error("the VMM refused {command}: {reason}")]
+    Refused {
+        /// What it was asked.
+        command: &'static str,
+        /// Its answer.
+        reason: String,
+    },
+    /// The VMM did not answer.
+    #[error("the VMM did not answer {command} within {} s", .after.as_secs())]
+    TimedOut {
+        /// What it was asked.
+        command: &'static str,
+        /// How long was waited.
+        after: Duration,
+    },
+    /// The stream to the guest was taken before.
+    #[error("the stream to the guest is taken")]
+    Connected,
+}
+
+/// Why a microVM could not be booted.
+#[derive(Debug, thiserror::Error)]
+pub enum BootError {
+    /// A file that it is made of cannot be used.
+    #[error("cannot use {}", .path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The VMM's process could not be started in its jail.
+    #[error("cannot start the VMM")]
+    Launch(#[source] LaunchError),
+    /// The VMM was started and ended, or did not do as told.
+    #[error("the VMM did not start the guest{}", .said.context())]
+    Control {
+        /// Why.
+        #[source]
+        source: ControlError,
+        /// What the VMM printed.
+        said: LastWords,
+    },
+}
+
+/// Why a microVM could not be restored.
+#[derive(Debug, thiserror::Error)]
+pub enum RestoreError {
+    /// A file of the snapshot, or the image, cannot be used.
+    #[error("cannot use {}", .path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The VMM's process could not be started in its jail.
+    #[error("cannot start the VMM")]
+    Launch(#[source] LaunchError),
+    /// The VMM did not take the snapshot.
+    #[error("the VMM did not load the snapshot{}", .said.context())]
+    Control {
+        /// Why.
+        #[source]
+        source: ControlError,
+        /// What the VMM printed.
+        said: LastWords,
+    },
+}
+
+/// Why a microVM could not be saved.
+#[derive(Debug, thiserror::Error)]
+pub enum SaveError {
+    /// A file could not be written.
+    #[error("cannot write {}", .path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The VMM did not save it.
+    #[error("the VMM did not save the microVM")]
+    Control(#[source] ControlError),
+}
+
+/// The end of what a VMM printed, as part of an error.
+#[derive(Debug, Default)]
+pub struct LastWords(pub String);
+
+impl LastWords {
+    fn context(&self) -> String {
+        match self.0.trim() {
+            "" => String::new(),
+            said => format!(" (it said: {said})"),
+        }
+    }
+}

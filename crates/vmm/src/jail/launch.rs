@@ -1,0 +1,192 @@
+//! The host process's side of a jail.
+
+use std::{
+    io::{self, IoSlice, Write as _},
+    mem::MaybeUninit,
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::net::UnixStream as BlockingStream,
+    },
+    path::PathBuf,
+    process::Stdio,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+use tokio::{
+    io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader},
+    net::UnixStream,
+    process::{Child, ChildStderr, Command},
+    time::timeout,
+};
+
+use super::spec::{JailSpec, Report};
+use crate::backend::Exit;
+
+/// How much is kept of what a VMM prints.
+const STDERR_BYTES: usize = 8 << 10;
+
+/// How long a jail may take to be built on a busy host.
+const START_PATIENCE: Duration = Duration::from_secs(60);
+
+/// The longest report of a supervisor, in bytes.
+const MAX_REPORT_BYTES: u64 = 64 << 10;
+
+/// How to start a supervisor: a program that passes its stdin to [`super::supervise`].
+#[derive(Clone, Debug)]
+pub struct Supervisor {
+    /// The program.
+    pub program: PathBuf,
+    /// Its arguments.
+    pub args: Vec<String>,
+}
+
+/// Why a VMM could not be started in a jail.
+#[derive(Debug, thiserror::Error)]
+pub enum LaunchError {
+    /// The supervisor could not be started.
+    #[error("cannot start {}", .program.display())]
+    Supervisor {
+        /// Its program.
+        program: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The supervisor was started and could not be spoken to.
+    #[error("cannot reach the supervisor of the VMM")]
+    Control(#[source] io::Error),
+    /// The supervisor ended without a word, or said something else.
+    #[error("the supervisor of the VMM ended before the VMM was started")]
+    Silent,
+    /// The jail was not ready in time.
+    #[error("the VMM's jail was not ready within {} s", START_PATIENCE.as_secs())]
+    TimedOut,
+    /// A step of building the jail failed.
+    #[error("cannot {step}: {reason}")]
+    Jail {
+        /// The step.
+        step: String,
+        /// Why it failed.
+        reason: String,
+    },
+}
+
+/// A VMM in its jail. Dropping it ends both.
+pub struct Jailed {
+    process: u32,
+    supervisor: Child,
+    /// Closing it tells the supervisor to end.
+    control: Option<BufReader<UnixStream>>,
+    stderr: Arc<Mutex<Vec<u8>>>,
+    exit: Option<Exit>,
+}
+
+impl Jailed {
+    /// Starts the VMM that `spec` describes. It gets `descriptors` under the numbers from
+    /// [`super::FIRST_DESCRIPTOR`] on.
+    pub async fn launch(
+        supervisor: &Supervisor,
+        spec: &JailSpec,
+        descriptors: Vec<OwnedFd>,
+    ) -> Result<Self, LaunchError> {
+        let (ours, theirs) = BlockingStream::pair().map_err(LaunchError::Control)?;
+        let mut child = Command::new(&supervisor.program)
+            .args(&supervisor.args)
+            .stdin(Stdio::from(OwnedFd::from(theirs)))
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .map_err(|source| LaunchError::Supervisor { program: supervisor.program.clone(), source })?;
+        let stderr = Arc::new(Mutex::new(Vec::new()));
+        if let Some(pipe) = child.stderr.take() {
+            tokio::spawn(keep_tail(pipe, Arc::clone(&stderr)));
+        }
+        send(&ours, spec, &descriptors).map_err(LaunchError::Control)?;
+        drop(descriptors);
+        ours.set_nonblocking(true).map_err(LaunchError::Control)?;
+        let control = UnixStream::from_std(ours).map_err(LaunchError::Control)?;
+        let mut jailed =
+            Self { process: 0, supervisor: child, control: Some(BufReader::new(control)), stderr, exit: None };
+        match timeout(START_PATIENCE, jailed.report()).await {
+            Ok(Some(Report::Started { process })) => {
+                jailed.process = process;
+                Ok(jailed)
+            }
+            Ok(Some(Report::Failed { step, reason })) => Err(LaunchError::Jail { step, reason }),
+            Ok(_) => Err(LaunchError::Silent),
+            Err(_) => Err(LaunchError::TimedOut),
+        }
+    }
+
+    /// The VMM's process on the host.
+    pub fn process_id(&self) -> u32 {
+        self.process
+    }
+
+    /// Waits for the VMM to end by itself.
+    pub async fn wait(&mut self) -> Exit {
+        if let Some(exit) = &self.exit {
+            return exit.clone();
+        }
+        let exit = match self.report().await {
+            Some(Report::Exited { code: 0 }) => Exit::GuestShutdown,
+            Some(Report::Exited { code }) => Exit::Failed { code },
+            Some(Report::Signalled { signal }) => Exit::Signalled { signal },
+            _ => Exit::Lost,
+        };
+        self.exit = Some(exit.clone());
+        exit
+    }
+
+    /// Ends the VMM, and waits until it and its jail are gone.
+    pub async fn kill(&mut self) {
+        self.control = None;
+        // It kills the VMM, removes its cgroup, and ends. If it was killed itself, so was the VMM, by the kernel.
+        // There is no answer to a failed wait but to go on: the process is not ours any more then.
+        let _ = self.supervisor.wait().await;
+    }
+
+    /// The end of what the VMM printed.
+    pub fn stderr(&self) -> String {
+        String::from_utf8_lossy(&self.stderr.lock().unwrap_or_else(PoisonError::into_inner)).into_owned()
+    }
+
+    async fn report(&mut self) -> Option<Report> {
+        let control = self.control.as_mut()?;
+        let mut line = Vec::new();
+        control.take(MAX_REPORT_BYTES).read_until(b'\n', &mut line).await.ok()?;
+        serde_json::from_slice(&line).ok()
+    }
+}
+
+fn send(control: &BlockingStream, spec: &JailSpec, descriptors: &[OwnedFd]) -> io::Result<()> {
+    let body = serde_json::to_vec(spec)?;
+    let length = u32::try_from(body.len()).map_err(|_| io::ErrorKind::InvalidInput)?.to_be_bytes();
+    let borrowed: Vec<_> = descriptors.iter().map(OwnedFd::as_fd).collect();
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(8))];
+    let mut ancillary = SendAncillaryBuffer::new(&mut space);
+    if !borrowed.is_empty() && !ancillary.push(SendAncillaryMessage::ScmRights(&borrowed)) {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    // The supervisor reads the header first, whole or in parts, and the descriptors with its first byte.
+    let sent = sendmsg(control, &[IoSlice::new(&length)], &mut ancillary, SendFlags::NOSIGNAL)?;
+    let mut control = control;
+    control.write_all(&length[sent..])?;
+    control.write_all(&body)
+}
+
+/// Keeps the last bytes of what the VMM prints, and never lets it wait.
+async fn keep_tail(mut pipe: ChildStderr, tail: Arc<Mutex<Vec<u8>>>) {
+    let mut buffer = [0; 4096];
+    while let Ok(length) = pipe.read(&mut buffer).await {
+        if length == 0 {
+            break;
+        }
+        let mut tail = tail.lock().unwrap_or_else(PoisonError::into_inner);
+        tail.extend_from_slice(&buffer[..length]);
+        let excess = tail.len().saturating_sub(STDERR_BYTES);
+        tail.drain(..excess);
+    }
+}

@@ -1,0 +1,139 @@
+//! The jail's root directory, built in a mount namespace of its own.
+
+use std::{
+    fs::{self, File},
+    io,
+    os::{
+        fd::{AsRawFd as _, OwnedFd},
+        unix::fs::symlink,
+    },
+    path::{Path, PathBuf},
+};
+
+use rustix::{
+    fs::{Mode, OFlags, StatVfsMountFlags, open, statvfs},
+    mount::{MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_bind, mount_change, mount_remount, unmount},
+    process::{chdir, pivot_root},
+};
+
+use super::spec::{Access, JailSpec};
+
+/// Any directory that every host has: the new root hides it, in this namespace alone, while it is built.
+const STAGING: &str = "/tmp";
+
+/// Devices that a VMM may expect besides those it is given.
+const DEVICES: [&str; 2] = ["/dev/null", "/dev/urandom"];
+
+/// A mount to be made: what, where, how.
+struct Bind {
+    source: OwnedFd,
+    /// The source's path, for messages.
+    host: PathBuf,
+    jail: PathBuf,
+    is_directory: bool,
+    access: Access,
+}
+
+/// Makes the jail's root the root of this process, which must have a mount namespace of its own.
+pub(super) fn enter(spec: &JailSpec) -> io::Result<()> {
+    mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
+        .map_err(|error| about("keep mounts private", error))?;
+    // All are opened before anything is mounted: the staging directory may hide some.
+    let binds = sources(spec)?;
+    mount("jail", STAGING, "tmpfs", MountFlags::NOSUID | MountFlags::NODEV, c"size=1m,mode=0755")
+        .map_err(|error| about("mount the root", error))?;
+    for bind in &binds {
+        make(bind)?;
+    }
+    // Where the host has /lib as a link to usr/lib, so has the jail.
+    for name in ["lib", "lib64"] {
+        if Path::new(STAGING).join("usr").join(name).exists() && !Path::new(STAGING).join(name).exists() {
+            symlink(format!("usr/{name}"), format!("{STAGING}/{name}"))?;
+        }
+    }
+    chdir(STAGING).map_err(|error| about("enter the root", error))?;
+    pivot_root(".", ".").map_err(|error| about("pivot the root", error))?;
+    unmount(".", UnmountFlags::DETACH).map_err(|error| about("leave the old root", error))?;
+    chdir("/").map_err(|error| about("enter the root", error))?;
+    let read_only = MountFlags::BIND | MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV;
+    mount_remount("/", read_only, c"").map_err(|error| about("make the root read-only", error))
+}
+
+fn sources(spec: &JailSpec) -> io::Result<Vec<Bind>> {
+    let mut binds = Vec::new();
+    for directory in &spec.directories {
+        // A link such as /lib is made anew above; what is not there cannot be shown.
+        if fs::symlink_metadata(directory).is_ok_and(|metadata| metadata.is_dir()) {
+            binds.push(bind(directory, directory, Access::ReadOnly)?);
+        }
+    }
+    let covered = |path: &Path| spec.directories.iter().any(|directory| path.starts_with(directory));
+    if !covered(&spec.program) {
+        binds.push(bind(&spec.program, &spec.program, Access::ReadOnly)?);
+    }
+    let cache = Path::new("/etc/ld.so.cache");
+    if cache.exists() {
+        binds.push(bind(cache, cache, Access::ReadOnly)?);
+    }
+    for device in DEVICES {
+        binds.push(bind(Path::new(device), Path::new(device), Access::Device)?);
+    }
+    for file in &spec.files {
+        binds.push(bind(&file.host, &file.jail, file.access)?);
+    }
+    Ok(binds)
+}
+
+fn bind(host: &Path, jail: &Path, access: Access) -> io::Result<Bind> {
+    let source = open(host, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
+        .map_err(|error| about(&format!("open {}", host.display()), error))?;
+    let is_directory = fs::metadata(host).is_ok_and(|metadata| metadata.is_dir());
+    Ok(Bind { source, host: host.to_owned(), jail: jail.to_owned(), is_directory, access })
+}
+
+fn make(bind: &Bind) -> io::Result<()> {
+    let target = Path::new(STAGING).join(bind.jail.strip_prefix("/").unwrap_or(&bind.jail));
+    if let Some(parent) = target.parent() {
+        fs::create_dir_all(parent)?;
+    }
+    if bind.is_directory {
+        fs::create_dir_all(&target)?;
+    } else {
+        File::create(&target)?;
+    }
+    let source = format!("/proc/self/fd/{}", bind.source.as_raw_fd());
+    let doing = |error| about(&format!("show {}", bind.host.display()), error);
+    mount_bind(source, &target).map_err(doing)?;
+    // A remount may not take away what the host's mount forbids (in a user namespace it is not allowed to).
+    let mut flags = MountFlags::BIND | MountFlags::NOSUID | inherited_flags(&target).map_err(doing)?;
+    match bind.access {
+        Access::ReadOnly | Access::ReadOnlyWhateverAsked => flags |= MountFlags::RDONLY | MountFlags::NODEV,
+        Access::ReadWrite => flags |= MountFlags::NODEV,
+        Access::Device => flags |= MountFlags::NOEXEC,
+    }
+    mount_remount(&target, flags, c"").map_err(doing)
+}
+
+fn inherited_flags(target: &Path) -> rustix::io::Result<MountFlags> {
+    let of = statvfs(target)?.f_flag;
+    let mut flags = MountFlags::empty();
+    for (given, flag) in [
+        (StatVfsMountFlags::RDONLY, MountFlags::RDONLY),
+        (StatVfsMountFlags::NODEV, MountFlags::NODEV),
+        (StatVfsMountFlags::NOEXEC, MountFlags::NOEXEC),
+        (StatVfsMountFlags::NOATIME, MountFlags::NOATIME),
+        (StatVfsMountFlags::NODIRATIME, MountFlags::NODIRATIME),
+        (StatVfsMountFlags::RELATIME, MountFlags::RELATIME),
+    ] {
+        if of.contains(given) {
+            flags |= flag;
+        }
+    }
+    Ok(flags)
+}
+
+/// The error, with what was being done.
+fn about(doing: &str, error: rustix::io::Errno) -> io::Error {
+    let error = io::Error::from(error);
+    io::Error::new(error.kind(), format!("{doing}: {error}"))
+}

@@ -1,0 +1,92 @@
+//! What the host process tells the supervisor, and what that answers.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// The number of the first descriptor that is passed to the VMM; the others follow it.
+pub const FIRST_DESCRIPTOR: i32 = 20;
+
+/// A VMM process and all that it may see.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JailSpec {
+    /// The microVM's name, for its cgroup.
+    pub name: String,
+    /// The VMM's program, by its path on the host, at which it is found in the jail too.
+    pub program: PathBuf,
+    /// Its arguments.
+    pub args: Vec<String>,
+    /// Directories of the host that it may read, with all beneath, at the same paths. Missing ones are left out.
+    pub directories: Vec<PathBuf>,
+    /// Files of the host and where they are in the jail.
+    pub files: Vec<JailFile>,
+    /// The user and group that the VMM gets. Nothing where the host process is not root: then a user namespace
+    /// stands in for another user.
+    pub user: Option<u32>,
+    /// Limits of its cgroup, where the host has cgroups that it can use.
+    pub cgroup: Option<CgroupLimits>,
+    /// The most bytes that the VMM may write into a file.
+    pub file_bytes: u64,
+}
+
+/// One file in a jail.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JailFile {
+    /// Its path on the host.
+    pub host: PathBuf,
+    /// Its path in the jail, absolute.
+    pub jail: PathBuf,
+    /// What the VMM may do with it.
+    pub access: Access,
+}
+
+/// What a VMM may do with a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Access {
+    /// Read it.
+    ReadOnly,
+    /// Read it and write it: a file that exists for this microVM alone.
+    ReadWrite,
+    /// Read it, also through a descriptor that was asked for with read-write access. QEMU opens memory files so
+    /// even where it maps them privately; what it gets is a read-only descriptor.
+    ReadOnlyWhateverAsked,
+    /// Open it as the device that it is.
+    Device,
+}
+
+/// Limits of a VMM's cgroup.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CgroupLimits {
+    /// Memory, in bytes.
+    pub memory_bytes: u64,
+    /// Threads and processes.
+    pub tasks: u32,
+}
+
+/// What the supervisor reports, one JSON object a line.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Report {
+    /// The VMM executes.
+    Started {
+        /// Its process on the host.
+        process: u32,
+    },
+    /// It could not be started.
+    Failed {
+        /// What was being done.
+        step: String,
+        /// Why it failed.
+        reason: String,
+    },
+    /// It ended by itself.
+    Exited {
+        /// Its exit status.
+        code: i32,
+    },
+    /// A signal ended it.
+    Signalled {
+        /// The signal.
+        signal: i32,
+    },
+}

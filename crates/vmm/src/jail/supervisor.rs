@@ -1,0 +1,295 @@
+//! The supervisor: builds the jail, starts the VMM in it, watches both ends.
+
+use std::{
+    fs::{self, File},
+    io::{self, IoSliceMut, Read as _, Write as _},
+    mem::MaybeUninit,
+    os::{
+        fd::{AsFd, IntoRawFd as _, OwnedFd},
+        unix::{net::UnixStream, process::ExitStatusExt as _},
+    },
+    process::{Child, Command, ExitCode, Stdio},
+};
+
+use rustix::{
+    event::{PollFd, PollFlags, poll},
+    io::{Errno, FdFlags, fcntl_dupfd_cloexec, fcntl_setfd},
+    net::{
+        RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
+        SendFlags, recvmsg, sendmsg,
+    },
+    process::{
+        Pid, PidfdFlags, Resource, Rlimit, Signal, pidfd_open, set_parent_process_death_signal, setrlimit,
+        setsid,
+    },
+    thread::{
+        CapabilitySet, CapabilitySets, Gid, Uid, UnshareFlags, remove_capability_from_bounding_set,
+        set_capabilities, set_no_new_privs, set_thread_groups, set_thread_res_gid, set_thread_res_uid,
+    },
+};
+
+use super::{
+    cgroup::{Group, Remover},
+    opens::ReadOnlyFiles,
+    root,
+    spec::{Access, FIRST_DESCRIPTOR, JailSpec, Report},
+};
+use crate::sys;
+
+/// The longest specification, in bytes.
+const MAX_SPEC_BYTES: usize = 1 << 20;
+
+/// The most descriptors that a VMM can be given.
+const MAX_DESCRIPTORS: usize = 8;
+
+/// Runs as the supervisor of one VMM, told by the host process over `control`. To be called at the start of a
+/// process that has done nothing else: it has one thread and keeps it.
+///
+/// The exit status says nothing; everything is reported over `control`.
+pub fn supervise(control: UnixStream) -> ExitCode {
+    let mut control = control;
+    let report = match jailed(&mut control) {
+        Ok(Some(report)) => report,
+        // The host process is gone: there is nobody to report to.
+        Ok(None) => return ExitCode::SUCCESS,
+        Err(Failure { step, source }) => Report::Failed { step: step.to_owned(), reason: source.to_string() },
+    };
+    match send(&mut control, &report) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
+/// A step that failed.
+struct Failure {
+    step: &'static str,
+    source: io::Error,
+}
+
+trait Step<T> {
+    fn step(self, step: &'static str) -> Result<T, Failure>;
+}
+
+impl<T, E: Into<io::Error>> Step<T> for Result<T, E> {
+    fn step(self, step: &'static str) -> Result<T, Failure> {
+        self.map_err(|source| Failure { step, source: source.into() })
+    }
+}
+
+fn send(control: &mut UnixStream, report: &Report) -> io::Result<()> {
+    let mut line = serde_json::to_vec(report)?;
+    line.push(b'\n');
+    control.write_all(&line)
+}
+
+/// Builds the jail and stays until the VMM ends. Nothing where the host process ended first.
+fn jailed(control: &mut UnixStream) -> Result<Option<Report>, Failure> {
+    // Out of the terminal's reach: Ctrl-C is for the host process to decide about.
+    setsid().step("start a session")?;
+    let (spec, descriptors) = receive(control).step("read the specification")?;
+    let group = match spec.cgroup {
+        Some(limits) => Group::create(&spec.name, limits).step("make a cgroup")?,
+        None => None,
+    };
+    let remover = group.as_ref().map(Group::remover).transpose().step("open the cgroup")?;
+    let entrances = group.as_ref().map(Group::entrances).transpose().step("open the cgroup")?;
+    let read_only = read_only_files(&spec).step("open the memory file")?;
+    enter_namespaces(&spec).step("enter namespaces")?;
+    root::enter(&spec).step("build the root directory")?;
+    let (child, listener) =
+        start(&spec, descriptors, entrances.unwrap_or_default(), read_only.is_some()).step("start the VMM")?;
+    send(control, &Report::Started { process: child.id() }).step("report the start")?;
+    watch(control, child, read_only.zip(listener), remover)
+}
+
+/// The specification and the VMM's descriptors.
+fn receive(control: &mut UnixStream) -> io::Result<(JailSpec, Vec<OwnedFd>)> {
+    let mut header = [0; 4];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
+    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+    // The descriptors come with the first byte.
+    let received =
+        recvmsg(&*control, &mut [IoSliceMut::new(&mut header)], &mut ancillary, RecvFlags::CMSG_CLOEXEC)?;
+    let mut descriptors = Vec::new();
+    for message in ancillary.drain() {
+        if let RecvAncillaryMessage::ScmRights(passed) = message {
+            descriptors.extend(passed);
+        }
+    }
+    control.read_exact(&mut header[received.bytes..])?;
+    let length = u32::from_be_bytes(header) as usize;
+    if length > MAX_SPEC_BYTES {
+        return Err(io::ErrorKind::InvalidData.into());
+    }
+    let mut spec = vec![0; length];
+    control.read_exact(&mut spec)?;
+    Ok((serde_json::from_slice(&spec)?, descriptors))
+}
+
+fn read_only_files(spec: &JailSpec) -> io::Result<Option<ReadOnlyFiles>> {
+    let mut files = Vec::new();
+    for file in spec.files.iter().filter(|file| file.access == Access::ReadOnlyWhateverAsked) {
+        files.push((file.jail.clone(), File::open(&file.host)?));
+    }
+    if files.is_empty() { Ok(None) } else { ReadOnlyFiles::new(files).map(Some) }
+}
+
+fn enter_namespaces(spec: &JailSpec) -> io::Result<()> {
+    let all = UnshareFlags::NEWNS
+        | UnshareFlags::NEWPID
+        | UnshareFlags::NEWIPC
+        | UnshareFlags::NEWUTS
+        | UnshareFlags::NEWNET;
+    if spec.user.is_some() {
+        return Ok(sys::unshare(all)?);
+    }
+    let (user, group) = (rustix::process::geteuid(), rustix::process::getegid());
+    sys::unshare(all | UnshareFlags::NEWUSER)?;
+    // A group map of one's own is only allowed once setgroups(2) is not (user_namespaces(7)).
+    fs::write("/proc/self/setgroups", "deny")?;
+    fs::write("/proc/self/uid_map", format!("0 {} 1", user.as_raw()))?;
+    fs::write("/proc/self/gid_map", format!("0 {} 1", group.as_raw()))
+}
+
+/// Starts the VMM, and returns it with the descriptor on which it asks about its opens.
+fn start(
+    spec: &JailSpec,
+    descriptors: Vec<OwnedFd>,
+    mut cgroup_entrances: Vec<File>,
+    ask: bool,
+) -> io::Result<(Child, Option<OwnedFd>)> {
+    let (ours, theirs) = UnixStream::pair()?;
+    let (user, file_bytes) = (spec.user, spec.file_bytes);
+    let mut command = Command::new(&spec.program);
+    command.args(&spec.args).env_clear().stdin(Stdio::null()).stdout(Stdio::null());
+    // One malloc arena: the VMM has few threads, and each arena costs every clone memory.
+    command.env("MALLOC_ARENA_MAX", "1");
+    sys::before_exec(&mut command, move || {
+        for entrance in &mut cgroup_entrances {
+            entrance.write_all(b"0")?;
+        }
+        limit_resources(file_bytes)?;
+        if let Some(user) = user {
+            let (user, group) = (Uid::from_raw(user), Gid::from_raw(user));
+            set_thread_groups(&[])?;
+            set_thread_res_gid(group, group, group)?;
+            drop_bounding_set()?;
+            set_thread_res_uid(user, user, user)?;
+        } else {
+            drop_bounding_set()?;
+        }
+        let none = CapabilitySet::empty();
+        set_capabilities(None, CapabilitySets { effective: none, permitted: none, inheritable: none })?;
+        set_no_new_privs(true)?;
+        // A change of user forgets this, so it comes after.
+        set_parent_process_death_signal(Some(Signal::KILL))?;
+        for (number, descriptor) in (FIRST_DESCRIPTOR..).zip(&descriptors) {
+            let passed = fcntl_dupfd_cloexec(descriptor, number)?;
+            fcntl_setfd(&passed, FdFlags::empty())?;
+            if passed.into_raw_fd() != number {
+                return Err(io::ErrorKind::AlreadyExists.into());
+            }
+        }
+        if ask {
+            hand_over(&theirs, &sys::ask_about_writable_opens()?)?;
+        }
+        Ok(())
+    });
+    let child = command.spawn()?;
+    // With it goes our copy of the other end, and the descriptors that are the VMM's alone now.
+    drop(command);
+    let listener = if ask { Some(take_over(&ours)?) } else { None };
+    Ok((child, listener))
+}
+
+fn limit_resources(file_bytes: u64) -> io::Result<()> {
+    let both = |value| Rlimit { current: Some(value), maximum: Some(value) };
+    setrlimit(Resource::Core, both(0))?;
+    setrlimit(Resource::Fsize, both(file_bytes))?;
+    setrlimit(Resource::Nofile, both(256))?;
+    Ok(())
+}
+
+fn drop_bounding_set() -> io::Result<()> {
+    for bit in 0..64 {
+        let Some(capability) = CapabilitySet::from_bits(1 << bit) else { continue };
+        match remove_capability_from_bounding_set(capability) {
+            // A capability that this kernel does not know.
+            Ok(()) | Err(Errno::INVAL) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+fn hand_over(to: &UnixStream, descriptor: &OwnedFd) -> io::Result<()> {
+    let descriptors = [descriptor.as_fd()];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut ancillary = SendAncillaryBuffer::new(&mut space);
+    ancillary.push(SendAncillaryMessage::ScmRights(&descriptors));
+    sendmsg(to, &[io::IoSlice::new(b"!")], &mut ancillary, SendFlags::empty())?;
+    Ok(())
+}
+
+fn take_over(from: &UnixStream) -> io::Result<OwnedFd> {
+    let mut byte = [0];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+    recvmsg(from, &mut [IoSliceMut::new(&mut byte)], &mut ancillary, RecvFlags::CMSG_CLOEXEC)?;
+    ancillary
+        .drain()
+        .find_map(|message| match message {
+            RecvAncillaryMessage::ScmRights(mut passed) => passed.next(),
+            _ => None,
+        })
+        .ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
+}
+
+/// Waits for the end of the VMM, or of the host process, which ends the VMM.
+fn watch(
+    control: &UnixStream,
+    mut child: Child,
+    opens: Option<(ReadOnlyFiles, OwnedFd)>,
+    cgroup: Option<Remover>,
+) -> Result<Option<Report>, Failure> {
+    let process = i32::try_from(child.id()).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::InvalidData);
+    let pidfd = pidfd_open(process.step("watch the VMM")?, PidfdFlags::empty()).step("watch the VMM")?;
+    let mut opens = opens;
+    loop {
+        let mut descriptors = vec![
+            PollFd::new(&pidfd, PollFlags::IN),
+            // The host process says nothing more: what comes is its end.
+            PollFd::new(control, PollFlags::IN),
+        ];
+        descriptors.extend(opens.as_ref().map(|(_, listener)| PollFd::new(listener, PollFlags::IN)));
+        match poll(&mut descriptors, None) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => return Err(error).step("watch the VMM"),
+        }
+        let events: Vec<PollFlags> = descriptors.iter().map(PollFd::revents).collect();
+        let over = !events[0].is_empty();
+        let abandoned = !events[1].is_empty();
+        if over || abandoned {
+            if abandoned {
+                child.kill().step("kill the VMM")?;
+            }
+            let status = child.wait().step("wait for the VMM")?;
+            drop(cgroup);
+            let ended = match status.signal() {
+                Some(signal) => Report::Signalled { signal },
+                None => Report::Exited { code: status.code().unwrap_or(-1) },
+            };
+            return Ok((!abandoned).then_some(ended));
+        }
+        match events.get(2) {
+            Some(event) if event.contains(PollFlags::IN) => {
+                if let Some((files, listener)) = &opens {
+                    files.answer(listener.as_fd()).step("answer an open")?;
+                }
+            }
+            // All processes under the filter are gone; the pidfd will say so next.
+            Some(event) if !event.is_empty() => opens = None,
+            _ => {}
+        }
+    }
+}

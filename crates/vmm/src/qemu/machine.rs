@@ -1,0 +1,302 @@
+//! One QEMU process.
+
+use std::{
+    fs::{self, File},
+    io,
+    os::{
+        fd::{AsFd as _, OwnedFd},
+        unix::net::UnixStream as BlockingStream,
+    },
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use rustix::fs::{Gid, Mode, Uid, fchmod, fchown};
+use serde_json::json;
+use tokio::net::UnixStream;
+
+use super::{
+    QemuSettings,
+    command::{self, CONSOLE, STATE_DESCRIPTOR, paths},
+    qmp::Qmp,
+};
+use crate::{
+    backend::{
+        Acceleration, BootError, ControlError, Exit, LastWords, MicroVm, RestoreError, SavableVm, SaveError,
+    },
+    jail::{Access, CgroupLimits, JailFile, JailSpec, Jailed, LaunchError},
+    spec::{BootSpec, MachineSpec, Placement, RestoreSpec, SnapshotFiles},
+};
+
+/// What a VMM may use besides the guest's memory: its own heap and TCG's translations.
+const OVERHEAD_BYTES: u64 = 384 << 20;
+
+/// Threads of a VMM besides those of the virtual processors.
+const OVERHEAD_TASKS: u32 = 64;
+
+/// How long the device state may take to be written or read on a busy host.
+const MIGRATION_PATIENCE: Duration = Duration::from_secs(60);
+
+/// The largest device state, in bytes. It is some 60 kB.
+const MAX_STATE_BYTES: u64 = 64 << 20;
+
+/// A running QEMU.
+pub(super) struct QemuVm {
+    jailed: Jailed,
+    qmp: Qmp,
+    agent: Option<UnixStream>,
+    /// Where it can be saved to.
+    files: Option<SnapshotFiles>,
+}
+
+/// Our ends of the sockets that QEMU is born with, and its ends.
+struct Sockets {
+    qmp: UnixStream,
+    agent: UnixStream,
+    theirs: Vec<OwnedFd>,
+}
+
+impl Sockets {
+    fn make() -> io::Result<Self> {
+        let (qmp, their_qmp) = BlockingStream::pair()?;
+        let (agent, their_agent) = BlockingStream::pair()?;
+        for ours in [&qmp, &agent] {
+            ours.set_nonblocking(true)?;
+        }
+        Ok(Self {
+            qmp: UnixStream::from_std(qmp)?,
+            agent: UnixStream::from_std(agent)?,
+            theirs: vec![their_qmp.into(), their_agent.into()],
+        })
+    }
+}
+
+impl QemuVm {
+    /// Boots, with memory in `files` where there are some.
+    pub(super) async fn boot(
+        settings: &QemuSettings,
+        spec: &BootSpec,
+        arguments: Vec<String>,
+        files: Option<&SnapshotFiles>,
+    ) -> Result<Self, BootError> {
+        let mut shown = vec![
+            read_only(&spec.vmlinux, paths::VMLINUX),
+            read_only(&spec.initramfs, paths::INITRAMFS),
+            read_only(&spec.rootfs, paths::ROOTFS),
+        ];
+        for file in &shown {
+            check_readable(&file.host).map_err(|source| BootError::File { path: file.host.clone(), source })?;
+        }
+        if let Some(files) = files {
+            let user = settings.first_user.map(|first| first + spec.placement.slot);
+            create_memory(&files.memory, spec.machine, user)
+                .map_err(|source| BootError::File { path: files.memory.clone(), source })?;
+            let memory = PathBuf::from(paths::MEMORY);
+            shown.push(JailFile { host: files.memory.clone(), jail: memory, access: Access::ReadWrite });
+        }
+        let sockets = Sockets::make().map_err(|source| BootError::Launch(LaunchError::Control(source)))?;
+        let mut jail = jail(settings, &spec.placement, spec.machine, arguments, shown);
+        if files.is_some() {
+            jail.file_bytes = (u64::from(spec.machine.memory_mib) << 20).max(MAX_STATE_BYTES);
+        }
+        let jailed =
+            Jailed::launch(&settings.supervisor, &jail, sockets.theirs).await.map_err(BootError::Launch)?;
+        match Qmp::negotiate(sockets.qmp).await {
+            Ok(qmp) => Ok(Self { jailed, qmp, agent: Some(sockets.agent), files: files.cloned() }),
+            Err(source) => {
+                let said = said(jailed).await;
+                Err(BootError::Control { source, said })
+            }
+        }
+    }
+
+    /// Restores a saved one.
+    pub(super) async fn restore(
+        settings: &QemuSettings,
+        spec: &RestoreSpec,
+        arguments: Vec<String>,
+    ) -> Result<Self, RestoreError> {
+        let memory = JailFile {
+            host: spec.files.memory.clone(),
+            jail: paths::MEMORY.into(),
+            access: Access::ReadOnlyWhateverAsked,
+        };
+        let shown = vec![read_only(&spec.rootfs, paths::ROOTFS), memory];
+        for file in &shown {
+            check_readable(&file.host)
+                .map_err(|source| RestoreError::File { path: file.host.clone(), source })?;
+        }
+        let state = &spec.files.device_state;
+        let state =
+            File::open(state).map_err(|source| RestoreError::File { path: state.clone(), source })?;
+        let mut sockets = Sockets::make().map_err(|source| RestoreError::Launch(LaunchError::Control(source)))?;
+        sockets.theirs.push(state.into());
+        let jail = jail(settings, &spec.placement, spec.machine, arguments, shown);
+        let jailed =
+            Jailed::launch(&settings.supervisor, &jail, sockets.theirs).await.map_err(RestoreError::Launch)?;
+        match load(sockets.qmp).await {
+            Ok(qmp) => Ok(Self { jailed, qmp, agent: Some(sockets.agent), files: None }),
+            Err(source) => {
+                let said = said(jailed).await;
+                Err(RestoreError::Control { source, said })
+            }
+        }
+    }
+
+    async fn save_state(&mut self, files: &SnapshotFiles) -> Result<(), SaveError> {
+        let state = &files.device_state;
+        let failed = |source| SaveError::File { path: state.clone(), source };
+        let file = File::options().write(true).create_new(true).open(state).map_err(failed)?;
+        self.pause().await.map_err(SaveError::Control)?;
+        migrate(&mut self.qmp, &file).await.map_err(SaveError::Control)?;
+        self.jailed.kill().await;
+        file.sync_all().map_err(failed)?;
+        let memory = &files.memory;
+        let failed = |source| SaveError::File { path: memory.clone(), source };
+        // From now on it belongs to the host alone. QEMU is gone, and the path was never the guest's to change.
+        let file = File::options().read(true).write(true).open(memory).map_err(failed)?;
+        fchown(&file, Some(rustix::process::geteuid()), Some(rustix::process::getegid()))
+            .and_then(|()| fchmod(&file, Mode::from_raw_mode(0o444)))
+            .map_err(|error| failed(error.into()))?;
+        file.sync_all().map_err(failed)
+    }
+}
+
+#[async_trait]
+impl MicroVm for QemuVm {
+    fn connect(&mut self) -> Result<UnixStream, ControlError> {
+        self.agent.take().ok_or(ControlError::Connected)
+    }
+
+    async fn pause(&mut self) -> Result<(), ControlError> {
+        self.qmp.execute("stop", json!({})).await.map(drop)
+    }
+
+    async fn resume(&mut self) -> Result<(), ControlError> {
+        self.qmp.execute("cont", json!({})).await.map(drop)
+    }
+
+    async fn kill(&mut self) {
+        self.jailed.kill().await;
+    }
+
+    async fn wait(&mut self) -> Exit {
+        self.jailed.wait().await
+    }
+
+    async fn last_words(&mut self) -> String {
+        let console = self.qmp.execute("ringbuf-read", json!({ "device": CONSOLE, "size": 16384 }));
+        let console = match console.await {
+            Ok(answer) => answer.as_str().unwrap_or_default().to_owned(),
+            // Asked after the VMM has ended, there is only what it printed itself.
+            Err(_) => String::new(),
+        };
+        format!("{}{}", self.jailed.stderr(), console)
+    }
+
+    fn process_id(&self) -> u32 {
+        self.jailed.process_id()
+    }
+}
+
+#[async_trait]
+impl SavableVm for QemuVm {
+    async fn save(mut self: Box<Self>) -> Result<(), SaveError> {
+        let Some(files) = self.files.take() else {
+            let source = io::ErrorKind::InvalidInput.into();
+            return Err(SaveError::File { path: PathBuf::new(), source });
+        };
+        let saved = self.save_state(&files).await;
+        self.jailed.kill().await;
+        saved
+    }
+}
+
+/// Has QEMU write its device state to `file`.
+async fn migrate(qmp: &mut Qmp, file: &File) -> Result<(), ControlError> {
+    prepare_migration(qmp).await?;
+    qmp.pass("state", file.as_fd()).await?;
+    qmp.execute("migrate", json!({ "uri": "fd:state" })).await?;
+    migrated(qmp, "migrate").await
+}
+
+/// Has QEMU load the device state that it was born with, and run.
+async fn load(stream: UnixStream) -> Result<Qmp, ControlError> {
+    let mut qmp = Qmp::negotiate(stream).await?;
+    prepare_migration(&mut qmp).await?;
+    qmp.execute("migrate-incoming", json!({ "uri": format!("fd:{STATE_DESCRIPTOR}") })).await?;
+    migrated(&mut qmp, "migrate-incoming").await?;
+    Ok(qmp)
+}
+
+async fn prepare_migration(qmp: &mut Qmp) -> Result<(), ControlError> {
+    let on = |capability: &str| json!({ "capability": capability, "state": true });
+    let capabilities = json!({ "capabilities": [on("x-ignore-shared"), on("events")] });
+    qmp.execute("migrate-set-capabilities", capabilities).await.map(drop)
+}
+
+async fn migrated(qmp: &mut Qmp, command: &'static str) -> Result<(), ControlError> {
+    let completed = qmp.event(command, MIGRATION_PATIENCE, |name, data| match (name, data["status"].as_str()) {
+        ("MIGRATION", Some("completed")) => Some(true),
+        ("MIGRATION", Some("failed" | "cancelled")) => Some(false),
+        _ => None,
+    });
+    if completed.await? {
+        return Ok(());
+    }
+    Err(ControlError::Refused { command, reason: "the migration failed".to_owned() })
+}
+
+fn jail(
+    settings: &QemuSettings,
+    placement: &Placement,
+    machine: MachineSpec,
+    args: Vec<String>,
+    mut files: Vec<JailFile>,
+) -> JailSpec {
+    if settings.identity.acceleration == Acceleration::Kvm {
+        let device = PathBuf::from(crate::kvm::DEVICE);
+        files.push(JailFile { host: device.clone(), jail: device, access: Access::Device });
+    }
+    JailSpec {
+        name: placement.name.clone(),
+        program: settings.program.clone(),
+        args,
+        directories: command::directories(&settings.program),
+        files,
+        user: settings.first_user.map(|first| first + placement.slot),
+        cgroup: Some(CgroupLimits {
+            memory_bytes: (u64::from(machine.memory_mib) << 20) + OVERHEAD_BYTES,
+            tasks: machine.vcpus + OVERHEAD_TASKS,
+        }),
+        file_bytes: 0,
+    }
+}
+
+fn read_only(host: &Path, jail: &str) -> JailFile {
+    JailFile { host: host.to_owned(), jail: jail.into(), access: Access::ReadOnly }
+}
+
+/// A better message than the one that a VMM in its jail would give.
+fn check_readable(path: &Path) -> io::Result<()> {
+    File::open(path).map(drop)
+}
+
+/// Makes the memory file of a snapshot to come, for the VMM's user alone.
+fn create_memory(path: &Path, machine: MachineSpec, user: Option<u32>) -> io::Result<()> {
+    let file = fs::OpenOptions::new().read(true).write(true).create_new(true).open(path)?;
+    file.set_len(u64::from(machine.memory_mib) << 20)?;
+    if let Some(user) = user {
+        fchown(&file, Some(Uid::from_raw(user)), Some(Gid::from_raw(user)))?;
+    }
+    Ok(())
+}
+
+/// What a VMM that failed has printed; it ends with this.
+async fn said(mut jailed: Jailed) -> LastWords {
+    // It may still be about to print why.
+    let _ = tokio::time::timeout(Duration::from_secs(2), jailed.wait()).await;
+    jailed.kill().await;
+    LastWords(jailed.stderr())
+}

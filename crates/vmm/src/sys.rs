@@ -1,0 +1,204 @@
+//! The crate's only unsafe code: seccomp's user notification, a scratch virtual machine, the time-stamp counter.
+#![expect(unsafe_code, reason = "system calls and instructions that no safe crate offers")]
+
+use std::{
+    ffi::c_void,
+    io,
+    os::{
+        fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd},
+        unix::process::CommandExt as _,
+    },
+    process::Command,
+};
+
+use kvm_bindings::kvm_userspace_memory_region;
+use kvm_ioctls::VmFd;
+use rustix::{
+    ioctl::{self, Ioctl, IoctlOutput, Opcode, opcode},
+    mm::{MapFlags, ProtFlags, mmap_anonymous, munmap},
+    thread::UnshareFlags,
+};
+
+/// Has `step` run in the child between fork and exec. Only for processes with one thread.
+pub(crate) fn before_exec(command: &mut Command, step: impl FnMut() -> io::Result<()> + Send + Sync + 'static) {
+    // SAFETY: the callers are processes with one thread, so the child may call anything that the parent may.
+    unsafe { command.pre_exec(step) };
+}
+
+/// Moves this process (or, for a pid namespace, its children) into new namespaces.
+pub(crate) fn unshare(namespaces: UnshareFlags) -> rustix::io::Result<()> {
+    // SAFETY: unsafe for `CLONE_FILES` alone, which may close other owners' descriptors; no caller passes it.
+    unsafe { rustix::thread::unshare_unsafe(namespaces) }
+}
+
+/// The rate of the time-stamp counter in kHz, measured against the monotonic clock.
+pub(crate) fn measure_tsc_khz(over: std::time::Duration) -> u64 {
+    let read = || {
+        // SAFETY: the instruction reads a counter and is there on every x86-64 processor.
+        (unsafe { core::arch::x86_64::_rdtsc() }, std::time::Instant::now())
+    };
+    let (first_ticks, start) = read();
+    let (last_ticks, end) = loop {
+        std::hint::spin_loop();
+        let now = read();
+        if now.1 - start >= over {
+            break now;
+        }
+    };
+    let micros = u64::try_from((end - start).as_micros()).unwrap_or(u64::MAX).max(1);
+    (last_ticks - first_ticks) * 1000 / micros
+}
+
+/// Guest memory of a scratch virtual machine, at guest address 0.
+pub(crate) struct ScratchMemory {
+    pointer: *mut c_void,
+    length: usize,
+}
+
+impl ScratchMemory {
+    /// One page that holds `code` at its start.
+    pub(crate) fn with_code(code: &[u8]) -> io::Result<Self> {
+        let length = 4096;
+        assert!(code.len() <= length, "the code fits a page");
+        // SAFETY: a fresh anonymous mapping aliases nothing.
+        let pointer = unsafe {
+            mmap_anonymous(
+                std::ptr::null_mut(),
+                length,
+                ProtFlags::READ | ProtFlags::WRITE,
+                MapFlags::PRIVATE,
+            )
+        }?;
+        // SAFETY: the mapping is writable and, by the assertion, long enough.
+        unsafe { std::ptr::copy_nonoverlapping(code.as_ptr(), pointer.cast(), code.len()) };
+        Ok(Self { pointer, length })
+    }
+
+    /// Makes it the memory of `vm`, which must be dropped before it.
+    pub(crate) fn give_to(&self, vm: &VmFd) -> Result<(), kvm_ioctls::Error> {
+        let region = kvm_userspace_memory_region {
+            slot: 0,
+            flags: 0,
+            guest_phys_addr: 0,
+            memory_size: self.length as u64,
+            userspace_addr: self.pointer as u64,
+        };
+        // SAFETY: the mapping lives as long as `self`, which the caller keeps longer than `vm`.
+        unsafe { vm.set_user_memory_region(region) }
+    }
+}
+
+impl Drop for ScratchMemory {
+    fn drop(&mut self) {
+        // SAFETY: it was mapped with this length and nothing refers to it any more.
+        let _ = unsafe { munmap(self.pointer, self.length) };
+    }
+}
+
+/// Installs a filter that asks the holder of the returned descriptor about every `openat` for reading *and* writing
+/// of this process and its children. Needs `no_new_privs`.
+pub(crate) fn ask_about_writable_opens() -> io::Result<OwnedFd> {
+    use libc::{
+        BPF_ABS, BPF_ALU, BPF_AND, BPF_JEQ, BPF_JMP, BPF_K, BPF_LD, BPF_RET, BPF_W, SECCOMP_RET_ALLOW,
+        SECCOMP_RET_USER_NOTIF,
+    };
+    const AUDIT_ARCH_X86_64: u32 = 0xc000_003e;
+    // Offsets in `struct seccomp_data` (seccomp(2)): system call, architecture, third argument.
+    const NUMBER: u32 = 0;
+    const ARCHITECTURE: u32 = 4;
+    const FLAGS: u32 = 32;
+    let instruction = |code: u32, jt, jf, k| libc::sock_filter { code: code as u16, jt, jf, k };
+    let load = |offset| instruction(BPF_LD | BPF_W | BPF_ABS, 0, 0, offset);
+    // Goes on where equal, else skips so many instructions.
+    let skip_unless = |value, skipped| instruction(BPF_JMP | BPF_JEQ | BPF_K, 0, skipped, value);
+    let give = |action| instruction(BPF_RET | BPF_K, 0, 0, action);
+    let mut filter = [
+        load(ARCHITECTURE),
+        skip_unless(AUDIT_ARCH_X86_64, 6),
+        load(NUMBER),
+        skip_unless(libc::SYS_openat as u32, 4),
+        load(FLAGS),
+        instruction(BPF_ALU | BPF_AND | BPF_K, 0, 0, libc::O_ACCMODE as u32),
+        skip_unless(libc::O_RDWR as u32, 1),
+        give(SECCOMP_RET_USER_NOTIF),
+        give(SECCOMP_RET_ALLOW),
+    ];
+    let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_mut_ptr() };
+    // SAFETY: the program points to `filter`, which outlives the call and has the length that it says.
+    let descriptor = unsafe {
+        libc::syscall(
+            libc::SYS_seccomp,
+            libc::SECCOMP_SET_MODE_FILTER,
+            libc::SECCOMP_FILTER_FLAG_NEW_LISTENER,
+            &raw const program,
+        )
+    };
+    match i32::try_from(descriptor) {
+        // SAFETY: the kernel has just made this descriptor for us.
+        Ok(descriptor) if descriptor >= 0 => Ok(unsafe { OwnedFd::from_raw_fd(descriptor) }),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// A system call that waits for an answer on the descriptor of [`ask_about_writable_opens`].
+pub(crate) struct PendingOpen {
+    /// Identifies the question.
+    pub(crate) id: u64,
+    /// The asking process.
+    pub(crate) process: u32,
+    /// Address of the path in its memory.
+    pub(crate) path: u64,
+}
+
+/// An ioctl of seccomp(2) whose structure is read and written in place.
+struct Exchange<T, const OPCODE: Opcode>(T);
+
+// SAFETY: each opcode below is used with the structure that it belongs to alone.
+unsafe impl<T, const OPCODE: Opcode> Ioctl for Exchange<T, OPCODE> {
+    type Output = (T, i32);
+    const IS_MUTATING: bool = true;
+    fn opcode(&self) -> Opcode {
+        OPCODE
+    }
+    fn as_ptr(&mut self) -> *mut c_void {
+        (&raw mut self.0).cast()
+    }
+    unsafe fn output_from_ptr(result: IoctlOutput, pointer: *mut c_void) -> rustix::io::Result<Self::Output> {
+        // SAFETY: the pointer is the one of `as_ptr`, which holds a `T`.
+        Ok((unsafe { pointer.cast::<T>().read() }, result))
+    }
+}
+
+const RECEIVE: Opcode = opcode::read_write::<libc::seccomp_notif>(b'!', 0);
+const SEND: Opcode = opcode::read_write::<libc::seccomp_notif_resp>(b'!', 1);
+const ADD_DESCRIPTOR: Opcode = opcode::write::<libc::seccomp_notif_addfd>(b'!', 3);
+
+/// Takes the next question.
+pub(crate) fn receive_open(listener: BorrowedFd<'_>) -> rustix::io::Result<PendingOpen> {
+    // SAFETY: the structure holds integers alone, and the kernel demands that it be zero.
+    let empty: libc::seccomp_notif = unsafe { std::mem::zeroed() };
+    // SAFETY: see the implementation of `Ioctl`.
+    let (question, _) = unsafe { ioctl::ioctl(listener, Exchange::<_, RECEIVE>(empty))? };
+    Ok(PendingOpen { id: question.id, process: question.pid, path: question.data.args[1] })
+}
+
+/// Lets the kernel carry the system call out as if nobody had asked.
+pub(crate) fn let_open_continue(listener: BorrowedFd<'_>, id: u64) -> rustix::io::Result<()> {
+    let flags = libc::SECCOMP_USER_NOTIF_FLAG_CONTINUE as u32;
+    let answer = libc::seccomp_notif_resp { id, val: 0, error: 0, flags };
+    // SAFETY: see the implementation of `Ioctl`.
+    unsafe { ioctl::ioctl(listener, Exchange::<_, SEND>(answer)) }.map(drop)
+}
+
+/// Has the system call return a copy of `file`.
+pub(crate) fn answer_open(listener: BorrowedFd<'_>, id: u64, file: BorrowedFd<'_>) -> rustix::io::Result<()> {
+    let answer = libc::seccomp_notif_addfd {
+        id,
+        flags: libc::SECCOMP_ADDFD_FLAG_SEND as u32,
+        srcfd: file.as_raw_fd() as u32,
+        newfd: 0,
+        newfd_flags: libc::O_CLOEXEC as u32,
+    };
+    // SAFETY: see the implementation of `Ioctl`.
+    unsafe { ioctl::ioctl(listener, Exchange::<_, ADD_DESCRIPTOR>(answer)) }.map(drop)
+}

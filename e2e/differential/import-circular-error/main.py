@@ -1,0 +1,2 @@
+# A circular `from` import: the "partially initialized module" text.
+import one

@@ -1,0 +1,3 @@
+from two import b
+
+a = 1

@@ -1,0 +1,3 @@
+import beta
+
+SEEN = beta.seen_alpha()

@@ -1,0 +1,7 @@
+import alpha
+
+NAME = "beta"
+
+
+def seen_alpha():
+    return hasattr(alpha, "SEEN")

@@ -1,0 +1,1 @@
+print("a sitecustomize of the job directory must not run")

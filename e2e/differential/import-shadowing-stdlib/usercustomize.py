@@ -1,0 +1,1 @@
+print("a usercustomize of the job directory must not run")

@@ -1,0 +1,2 @@
+COUNT = globals().get("COUNT", 0) + 1
+VALUE = "first"

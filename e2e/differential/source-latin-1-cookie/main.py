@@ -1,0 +1,4 @@
+# An encoding cookie in the second line: bytes above 127 are Latin-1.
+# -*- coding: latin-1 -*-
+print(ascii("ι"), len("ιό"))
+raise ValueError("δ in the source line")  # φ

@@ -1,0 +1,3 @@
+# No newline at the end of the file, and a traceback in the last line.
+print("x")
+raise ValueError("last line")

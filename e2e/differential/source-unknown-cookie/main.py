@@ -1,0 +1,3 @@
+# An unknown encoding in the cookie.
+# coding: no-such-encoding
+print("never")

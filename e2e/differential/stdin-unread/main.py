@@ -1,0 +1,2 @@
+# stdin with content that the program never reads.
+print("does not care")

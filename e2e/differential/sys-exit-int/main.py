@@ -1,0 +1,5 @@
+# sys.exit(7).
+import sys
+
+print("seven")
+sys.exit(7)

@@ -1,0 +1,5 @@
+# Without sys.excepthook the C fallback prints the traceback.
+import sys
+
+del sys.excepthook
+raise ValueError("no hook at all")

@@ -1,0 +1,2 @@
+def call(fn, *args):
+    return fn(*args)

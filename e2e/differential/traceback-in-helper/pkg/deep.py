@@ -1,0 +1,5 @@
+from . import NAME
+
+
+def fail(arg):
+    raise OSError(2, "made up", f"{NAME}/{arg}")

@@ -1,0 +1,5 @@
+# An IndentationError in main.py.
+def f():
+    x = 1
+      y = 2
+    return x

@@ -1,0 +1,3 @@
+# A SyntaxError in an imported helper: frames of main, then the report.
+print("before the import")
+import helper

@@ -1,0 +1,5 @@
+wert = "ß"
+
+
+def fehler():
+    raise ValueError("aus größe")
