@@ -42,9 +42,9 @@ use crate::{
 
 const PYTHON_HOOK: &str = include_str!("hooks/usercustomize.py");
 
-/// The descriptor on which the hook finds its socket: in nobody's way, and low enough not to make the process's
-/// descriptor table larger than any has it.
-const CONTROL_FD: i32 = 10;
+/// The descriptor on which the hook finds its socket: beyond those that the agent has open, and low enough
+/// not to make the process's descriptor table larger than it is anyway (64).
+const CONTROL_FD: i32 = 63;
 
 /// How long the interpreter may take to answer. Under emulation on a loaded host a start takes seconds.
 const PATIENCE: Duration = Duration::from_secs(60);

@@ -227,6 +227,8 @@ async fn load(stream: UnixStream) -> Result<Qmp, ControlError> {
     prepare_migration(&mut qmp).await?;
     qmp.execute("migrate-incoming", json!({ "uri": format!("fd:{STATE_DESCRIPTOR}") })).await?;
     migrated(&mut qmp, "migrate-incoming").await?;
+    // It was paused when it was saved, and so it is now.
+    qmp.execute("cont", json!({})).await?;
     Ok(qmp)
 }
 
