@@ -1,1 +1,207 @@
-//! Tests that boot microVMs.
+//! Helpers of the tests that boot microVMs.
+//!
+//! [`TestHost::prepared`] is a data directory with a kernel bundle, a Python image and a Python snapshot, made with the
+//! product's own commands by whichever test comes first and kept in the build directory. Tests that change
+//! something take a [`TestHost::copy`].
+
+pub mod differential;
+mod wiring;
+
+use std::{
+    env, fs,
+    io::{Read as _, Write as _},
+    path::{Path, PathBuf},
+    process::{Child, Command, Output, Stdio},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use rustix::fs::{FlockOperation, flock};
+use serde_json::{Value, json};
+
+/// A data directory, and the program that works on it.
+pub struct TestHost {
+    data: PathBuf,
+    /// Keeps a copy's directory.
+    _temporary: Option<tempfile::TempDir>,
+}
+
+/// The build directory of this test binary: `target/debug` or its like.
+fn build_directory() -> PathBuf {
+    let test = env::current_exe().expect("a test has a path");
+    test.parent().and_then(Path::parent).expect("cargo puts tests into target/<profile>/deps").to_owned()
+}
+
+/// The product's program.
+pub fn program() -> PathBuf {
+    let program = build_directory().join("infra-operator");
+    assert!(program.is_file(), "{} is missing: run `cargo build --workspace` first", program.display());
+    program
+}
+
+impl TestHost {
+    /// The data directory that all tests share. They must not change it.
+    pub fn prepared() -> Self {
+        let data = build_directory().join("e2e-data");
+        fs::create_dir_all(&data).expect("the build directory can be written");
+        let lock = fs::File::create(data.with_extension("lock")).expect("the build directory can be written");
+        flock(&lock, FlockOperation::LockExclusive).expect("locks work");
+        let host = Self { data, _temporary: None };
+        host.expect_done(&["setup", "--skip-packages"]);
+        if !host.image().exists() {
+            host.expect_done(&["rootfs", "create", "--lang", "python"]);
+        }
+        host.expect_done(&["snapshot", "create", "--lang", "python", "--if-needed"]);
+        host
+    }
+
+    /// An empty data directory of its own.
+    pub fn empty() -> Self {
+        let temporary = tempfile::tempdir_in(build_directory()).expect("the build directory can be written");
+        Self { data: temporary.path().join("data"), _temporary: Some(temporary) }
+    }
+
+    /// A copy that a test may change.
+    pub fn copy(&self) -> Self {
+        let copy = Self::empty();
+        let copied = Command::new("cp")
+            .args(["--archive", "--sparse=always", "--reflink=auto"])
+            .args([&self.data, &copy.data])
+            .status()
+            .expect("there is cp");
+        assert!(copied.success(), "cannot copy {}", self.data.display());
+        copy
+    }
+
+    /// The data directory.
+    pub fn data(&self) -> &Path {
+        &self.data
+    }
+
+    /// The Python image.
+    pub fn image(&self) -> PathBuf {
+        self.data.join("images/rootfs-python.ext4")
+    }
+
+    /// The Python snapshot of the default size.
+    pub fn snapshot(&self) -> PathBuf {
+        self.data.join("snapshots/python/512m-1c")
+    }
+
+    /// The product's program with these arguments, on this data directory.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(program());
+        command.arg("--data-dir").arg(&self.data).args(arguments);
+        for (name, _) in env::vars_os() {
+            if name.to_string_lossy().starts_with("LLM_FIRECRACKER_") {
+                command.env_remove(name);
+            }
+        }
+        command.stdin(Stdio::null());
+        command
+    }
+
+    /// Runs the program to its end.
+    pub fn output(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().expect("the program can be started")
+    }
+
+    /// Runs the program, which must succeed, and returns its stdout.
+    pub fn expect_done(&self, arguments: &[&str]) -> String {
+        let output = self.output(arguments);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{arguments:?} ended with {}:\n{stderr}", output.status);
+        String::from_utf8(output.stdout).expect("the program prints UTF-8")
+    }
+
+    /// Has `run --request -` answer a request; returns exit status and answer.
+    pub fn request(&self, request: &Value) -> (i32, Value) {
+        let mut child = self
+            .command(&["run", "--request", "-"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the program can be started");
+        // It may end without reading all of a request that it refuses.
+        let _ = child.stdin.take().expect("piped").write_all(request.to_string().as_bytes());
+        let output = child.wait_with_output().expect("the program can be waited for");
+        let answer = serde_json::from_slice(&output.stdout).unwrap_or_else(|error| {
+            let (stdout, stderr) =
+                (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+            panic!("no JSON on stdout: {error}\nstdout: {stdout}\nstderr: {stderr}")
+        });
+        (output.status.code().unwrap_or(-1), answer)
+    }
+
+    /// Runs one file of Python and returns its answer.
+    pub fn python(&self, code: &str) -> Value {
+        self.request(&json!({ "language": "python", "code": code })).1
+    }
+
+    /// VMMs and supervisors that work on this data directory.
+    pub fn processes(&self) -> Result<Vec<String>> {
+        let mut found = Vec::new();
+        for process in fs::read_dir("/proc").context("list /proc")?.flatten() {
+            let Ok(maps) = fs::read_to_string(process.path().join("maps")) else { continue };
+            let line = fs::read(process.path().join("cmdline")).unwrap_or_default();
+            let line = String::from_utf8_lossy(&line).replace('\0', " ");
+            // A VMM has mapped the snapshot's memory; a supervisor is this very program.
+            let supervises = line.contains("vmm-supervisor") && line.contains(&*program().to_string_lossy());
+            if supervises || maps.contains(&*self.data.to_string_lossy()) {
+                found.push(format!("{} {line}", process.file_name().to_string_lossy()));
+            }
+        }
+        Ok(found)
+    }
+
+    /// What is left over in the data directory: names of unfinished work.
+    pub fn leftovers(&self) -> Result<Vec<PathBuf>> {
+        fn walk(directory: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
+            for entry in fs::read_dir(directory)?.flatten() {
+                let name = entry.file_name();
+                if name.to_string_lossy().starts_with(".tmp") {
+                    found.push(entry.path());
+                } else if entry.file_type()?.is_dir() {
+                    walk(&entry.path(), found)?;
+                }
+            }
+            Ok(())
+        }
+        let mut found = Vec::new();
+        if self.data.exists() {
+            walk(&self.data, &mut found)?;
+        }
+        Ok(found)
+    }
+}
+
+/// Waits until `condition` holds, and fails where that takes longer than `patience`.
+pub fn eventually(what: &str, patience: Duration, mut condition: impl FnMut() -> bool) -> Result<()> {
+    let deadline = Instant::now() + patience;
+    while !condition() {
+        ensure!(Instant::now() < deadline, "{what}: not within {patience:?}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Ok(())
+}
+
+/// Reads a child's stderr in the background until it holds `text`.
+pub fn wait_for_stderr(child: &mut Child, text: &str) -> Result<()> {
+    let mut stderr = child.stderr.take().context("stderr is piped")?;
+    let (sender, receiver) = std::sync::mpsc::channel();
+    let wanted = text.to_owned();
+    std::thread::spawn(move || {
+        let (mut all, mut buffer) = (Vec::new(), [0; 1024]);
+        let mut told = false;
+        // Reads on to the end: the child must not meet a closed pipe.
+        while let Ok(length @ 1..) = stderr.read(&mut buffer) {
+            all.extend_from_slice(&buffer[..length]);
+            if !told && String::from_utf8_lossy(&all).contains(&wanted) {
+                told = true;
+                let _ = sender.send(());
+            }
+        }
+    });
+    receiver.recv_timeout(Duration::from_secs(120)).with_context(|| format!("the program never said {text:?}"))
+}

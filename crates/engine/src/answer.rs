@@ -32,6 +32,10 @@ pub struct ExecutionAnswer {
     /// Its exit status; null when it was killed.
     #[serde(rename = "exitCode")]
     pub exit_code: Option<u8>,
+    /// How many newlines at the end of stdout are not shown, where there are any: the page's answers end in at most
+    /// one (`docs/adr/0006-trailing-newlines.md`).
+    #[serde(rename = "trailingNewlinesOmitted", skip_serializing_if = "is_zero")]
+    pub trailing_newlines_omitted: usize,
     /// How many bytes of output were not kept, where there are any.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dropped: Option<Dropped>,
@@ -117,18 +121,34 @@ impl ExecutionAnswer {
             Outcome::Exited { code } => (truncated.then_some(Exception::OutputLimitExceeded), Some(code)),
         };
         let stderr = text(execution.stderr);
+        let mut stdout = text(execution.stdout);
+        let trailing_newlines_omitted = if dropped.stdout == 0 { omit_trailing_newlines(&mut stdout) } else { 0 };
         Self {
             status: "success",
-            stdout: text(execution.stdout),
+            stdout,
             stderr: (!stderr.is_empty()).then_some(stderr),
             exception,
             execution_time: execution.duration_micros / 1000,
             exit_code,
+            trailing_newlines_omitted,
             dropped: truncated.then_some(dropped),
             stdin,
             trace_id: trace_id.to_owned(),
         }
     }
+}
+
+/// Leaves one newline at the end of `text` where there are several, and says how many are gone.
+fn omit_trailing_newlines(text: &mut String) -> usize {
+    let content = text.trim_end_matches('\n').len();
+    let omitted = (text.len() - content).saturating_sub(1);
+    text.truncate(text.len() - omitted);
+    omitted
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
+fn is_zero(number: &usize) -> bool {
+    *number == 0
 }
 
 /// A stream as text. Where it was cut within a character, that character is left out.
@@ -183,7 +203,8 @@ mod tests {
         insta::assert_snapshot!(
             [
                 json(Outcome::Exited { code: 0 }, b"Hello\n", 0),
-                json(Outcome::Exited { code: 3 }, b"x", 5),
+                json(Outcome::Exited { code: 0 }, b"Hello\n\n\n", 0),
+                json(Outcome::Exited { code: 3 }, b"x\n\n", 5),
                 json(Outcome::TimedOut, b"", 0),
                 json(Outcome::OutOfMemory, b"", 0),
                 json(Outcome::Killed { signal: 11 }, b"", 0),

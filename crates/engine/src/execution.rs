@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use protocol::{
+    Bytes,
     limits::DEFAULT_OUTPUT_BYTES,
     message::{Execution, Limits, Process, Run},
 };
@@ -111,13 +112,23 @@ impl Session {
 
     /// Runs the request, once for each of its stdins.
     pub async fn run(&mut self, request: &Request, process: Process) -> Result<Vec<Execution>, RunError> {
+        self.run_bytes(request, request.stdins(), process).await
+    }
+
+    /// Runs the request once for each of `stdins`, which need not be text, instead of its own.
+    pub async fn run_bytes(
+        &mut self,
+        request: &Request,
+        stdins: Vec<Bytes>,
+        process: Process,
+    ) -> Result<Vec<Execution>, RunError> {
         let since = Instant::now();
         let run = Run {
             runtime: request.language.runtime(),
             process,
             files: request.files.clone(),
             args: request.args.clone(),
-            stdins: request.stdins(),
+            stdins,
             limits: Limits {
                 timeout_millis: u64::try_from(request.timeout.as_millis()).unwrap_or(u64::MAX),
                 output_bytes: DEFAULT_OUTPUT_BYTES as u64,
