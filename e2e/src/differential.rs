@@ -1,6 +1,10 @@
 //! The programs of `e2e/differential`, and how one is run both ways.
 
-use std::{fs, path::{Path, PathBuf}, time::Duration};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result};
 use engine::{Engine, Languages, Request, Start, request::Stdin};

@@ -203,5 +203,7 @@ pub fn wait_for_stderr(child: &mut Child, text: &str) -> Result<()> {
             }
         }
     });
-    receiver.recv_timeout(Duration::from_secs(120)).with_context(|| format!("the program never said {text:?}"))
+    receiver
+        .recv_timeout(Duration::from_secs(120))
+        .with_context(|| format!("the program never said {text:?}"))
 }

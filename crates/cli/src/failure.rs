@@ -75,6 +75,8 @@ with_hint!(
 
 impl<T> OrFail<T> for Result<T, store::snapshot::CatalogueError> {
     fn or_fail(self) -> Result<T, Failure> {
-        self.map_err(|error| Failure::host(error).hint("check the permissions of the data directory".to_owned()))
+        self.map_err(|error| {
+            Failure::host(error).hint("check the permissions of the data directory".to_owned())
+        })
     }
 }

@@ -2,10 +2,7 @@
 
 use std::{
     fs, io,
-    os::unix::{
-        fs::MetadataExt as _,
-        net::UnixStream,
-    },
+    os::unix::{fs::MetadataExt as _, net::UnixStream},
     path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
@@ -14,6 +11,7 @@ use std::{
 use anyhow::Context as _;
 use engine::{Engine, EngineSettings, Languages};
 use serde::{Deserialize, Serialize};
+use store::DataDirectory;
 use vmm::{
     backend::{Acceleration, VmmIdentity},
     host,
@@ -116,8 +114,12 @@ fn write_note(note: &Path, facts: &HostFacts) -> io::Result<()> {
 
 /// The engine of this host.
 pub(crate) fn engine(global: &settings::Global) -> Result<Engine, Failure> {
+    engine_over(global.data(), global)
+}
+
+/// An engine of this host over another data directory.
+pub(crate) fn engine_over(data: DataDirectory, global: &settings::Global) -> Result<Engine, Failure> {
     let facts = HostFacts::get(global).map_err(no_qemu)?;
-    let data = global.data();
     Ok(Engine::new(EngineSettings {
         vmm: Arc::new(Qemu::new(qemu_settings(global, &facts)?)),
         data,
@@ -137,10 +139,7 @@ pub(crate) fn no_qemu(error: ProbeError) -> Failure {
     Failure::host(error).hint(hint.to_owned())
 }
 
-fn qemu_settings(
-    global: &settings::Global,
-    facts: &HostFacts,
-) -> Result<QemuSettings, Failure> {
+fn qemu_settings(global: &settings::Global, facts: &HostFacts) -> Result<QemuSettings, Failure> {
     let acceleration = facts.acceleration(global);
     let cpu = match acceleration {
         Acceleration::Kvm => facts.cpu.clone(),

@@ -41,7 +41,9 @@ pub(crate) fn colours() -> bool {
 
 /// Prints data as JSON to stdout.
 pub(crate) fn json(data: &impl Serialize) -> Result<(), Failure> {
-    let text = serde_json::to_string_pretty(data).context("cannot write the answer as JSON").map_err(Failure::host)?;
+    let text = serde_json::to_string_pretty(data)
+        .context("cannot write the answer as JSON")
+        .map_err(Failure::host)?;
     line(&text)
 }
 

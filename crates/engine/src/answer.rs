@@ -122,7 +122,8 @@ impl ExecutionAnswer {
         };
         let stderr = text(execution.stderr);
         let mut stdout = text(execution.stdout);
-        let trailing_newlines_omitted = if dropped.stdout == 0 { omit_trailing_newlines(&mut stdout) } else { 0 };
+        let trailing_newlines_omitted =
+            if dropped.stdout == 0 { omit_trailing_newlines(&mut stdout) } else { 0 };
         Self {
             status: "success",
             stdout,

@@ -207,7 +207,8 @@ fn context(last_words: &str) -> String {
         "" => String::new(),
         said => {
             // The guest may have written it: no control characters reach a terminal.
-            let said: String = said.chars().map(|c| if c.is_control() && c != '\n' { ' ' } else { c }).collect();
+            let said: String =
+                said.chars().map(|c| if c.is_control() && c != '\n' { ' ' } else { c }).collect();
             format!(" (last words: {said})")
         }
     }

@@ -200,4 +200,3 @@ pub(crate) fn answer(request: &Request, executions: Vec<Execution>, trace_id: &s
         ),
     }
 }
-

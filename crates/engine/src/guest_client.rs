@@ -115,7 +115,9 @@ impl GuestClient {
         self.send(doing, &HostMessage::Run(run), deadline).await?;
         loop {
             match self.receive(doing, deadline).await? {
-                GuestMessage::Execution(execution) if plausible(&execution, executions.len(), count, limits) => {
+                GuestMessage::Execution(execution)
+                    if plausible(&execution, executions.len(), count, limits) =>
+                {
                     executions.push(execution);
                     deadline = Instant::now() + each;
                 }
@@ -213,7 +215,11 @@ mod tests {
 
     fn run() -> Run {
         Run {
-            runtime: Runtime { command: vec![], environment: std::collections::BTreeMap::new(), interpreter: None },
+            runtime: Runtime {
+                command: vec![],
+                environment: std::collections::BTreeMap::new(),
+                interpreter: None,
+            },
             process: Process::Fresh,
             files: vec![],
             args: vec![],
@@ -247,7 +253,8 @@ mod tests {
 
     #[tokio::test]
     async fn an_agent_that_lies_about_lengths_or_speaks_garbage_is_refused() {
-        for garbage in [vec![0xff; 64], vec![0; 64], b"\0\0\0\x02{}".to_vec(), b"\0\0\0\x10tooshort".to_vec()] {
+        for garbage in [vec![0xff; 64], vec![0; 64], b"\0\0\0\x02{}".to_vec(), b"\0\0\0\x10tooshort".to_vec()]
+        {
             let result = GuestClient::greet(agent(vec![garbage]), Duration::from_millis(50)).await;
             assert!(result.is_err());
         }

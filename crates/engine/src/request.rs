@@ -185,7 +185,10 @@ fn check_files(files: Vec<FileField>, main_file: &str) -> Result<Vec<File>, Requ
     if !names.contains(main_file) {
         return Err(invalid(format!("files: {main_file:?} is missing: it is the program")));
     }
-    Ok(files.into_iter().map(|file| File { name: file.name, content: file.content.into_bytes().into() }).collect())
+    Ok(files
+        .into_iter()
+        .map(|file| File { name: file.name, content: file.content.into_bytes().into() })
+        .collect())
 }
 
 fn check_name(name: &str) -> Result<(), String> {
@@ -331,7 +334,9 @@ mod tests {
                 python(json!({ "timeout": "1" })),
                 error(&json!({ "language": "python", "files": [] })),
                 error(&json!({ "language": "python", "files": [{ "name": "main.py" }] })),
-                error(&json!({ "language": "python", "files": [{ "name": "main.py", "content": "", "x": 1 }] })),
+                error(
+                    &json!({ "language": "python", "files": [{ "name": "main.py", "content": "", "x": 1 }] })
+                ),
                 error(&with_files(&["helper.py"])),
                 error(&with_files(&["main.py", ""])),
                 error(&with_files(&["main.py", "/etc/passwd"])),

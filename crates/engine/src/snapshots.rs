@@ -62,8 +62,10 @@ impl Engine {
         let rootfs = record(boot.rootfs.clone(), &progress);
 
         progress.step("booting a microVM");
-        let mut vm =
-            snapshots.boot(&boot, &files).await.map_err(|source| CreateSnapshotError::Run(RunError::Boot(source)))?;
+        let mut vm = snapshots
+            .boot(&boot, &files)
+            .await
+            .map_err(|source| CreateSnapshotError::Run(RunError::Boot(source)))?;
         let prepared = async {
             let stream = vm.connect().map_err(RunError::Control)?;
             let guest = |source| RunError::Guest { source, last_words: String::new() };
@@ -211,9 +213,14 @@ fn problem(entry: &Entry, current: &Current, thorough: bool, progress: &dyn Prog
 }
 
 /// Tries a clone of the new snapshot, and ends it.
-async fn prove(mut session: Session, spec: &LanguageSpec, engine: &Engine) -> Result<(), CreateSnapshotError> {
+async fn prove(
+    mut session: Session,
+    spec: &LanguageSpec,
+    engine: &Engine,
+) -> Result<(), CreateSnapshotError> {
     let (code, expected) = PROOF;
-    let request = Request::from_code(spec.name.as_str(), code.to_owned(), String::new(), None, engine.languages());
+    let request =
+        Request::from_code(spec.name.as_str(), code.to_owned(), String::new(), None, engine.languages());
     let request = request.map_err(|error| CreateSnapshotError::Proof { answer: error.to_string() })?;
     let executions = session.run(&request, Process::Initialised).await;
     session.end().await;

@@ -59,7 +59,8 @@ fn boot_steps() -> Result<(), Fault> {
     set_kernel_parameters()?;
     bring_loopback_up()?;
     cgroup::mount()?;
-    events.wait_for("disk", Duration::from_secs(30), || Ok(fs::exists(DISK).unwrap_or(false).then_some(())))?;
+    events
+        .wait_for("disk", Duration::from_secs(30), || Ok(fs::exists(DISK).unwrap_or(false).then_some(())))?;
     root::assemble(DISK)?;
     let channel = Channel::open(&events)?;
     run_the_runner(channel)
@@ -147,4 +148,3 @@ fn run_the_runner(channel: Channel) -> Result<(), Fault> {
         }
     }
 }
-

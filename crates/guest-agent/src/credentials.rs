@@ -5,47 +5,77 @@ use std::{fs::File, io, io::Write as _};
 use rustix::{
     process::setsid,
     thread::{
-        CapabilitySet, Gid, Uid, remove_capability_from_bounding_set, set_thread_groups, set_thread_res_gid,
-        set_thread_res_uid,
+        CapabilitySet, CapabilitySets, Gid, Uid, capabilities, configure_capability_in_ambient_set,
+        remove_capability_from_bounding_set, set_capabilities, set_keep_capabilities, set_thread_groups,
+        set_thread_res_gid, set_thread_res_uid,
     },
 };
 
 /// The user and group of every job: `nobody`, which images have in their user database.
 pub(crate) const JOB_USER: u32 = 65_534;
 
+/// What the initialised interpreter needs to become root, to be out of jobs' reach, and then the job's user.
+const CHANGE_USER: CapabilitySet = CapabilitySet::SETUID.union(CapabilitySet::SETGID);
+
 /// Becomes the job's user for good. Runs between fork and exec.
 pub(crate) fn become_job() -> io::Result<()> {
     enter_job_session()?;
-    bound_capabilities(CapabilitySet::empty())?;
+    // Of no use to anybody, for images' file capabilities count for nothing (no_new_privs); but the initialised
+    // interpreter cannot get rid of them, and a program shall not see which of the two it runs in.
+    make_inheritable()?;
+    drop_bounding_set()?;
+    // Leaving uid 0 drops every other capability (capabilities(7)).
+    become_user()
+}
+
+/// Becomes the job's user as far as a program can tell, with the capabilities to become another one once it runs.
+/// Runs between fork and exec.
+pub(crate) fn become_job_to_be() -> io::Result<()> {
+    enter_job_session()?;
+    make_inheritable()?;
+    drop_bounding_set()?;
+    set_keep_capabilities(true)?;
+    become_user()?;
+    let kept = CapabilitySets { effective: CHANGE_USER, permitted: CHANGE_USER, inheritable: CHANGE_USER };
+    set_capabilities(None, kept)?;
+    for capability in CHANGE_USER.iter() {
+        // An ambient capability is one that execve(2) keeps for a user that is not root.
+        configure_capability_in_ambient_set(capability, true)?;
+    }
+    Ok(())
+}
+
+/// Becomes a root that can do nothing as such. Runs between fork and exec.
+pub(crate) fn become_powerless_root() -> io::Result<()> {
+    enter_job_session()?;
+    drop_bounding_set()
+}
+
+/// Makes [`CHANGE_USER`] inheritable, which is only possible while the bounding set has it.
+fn make_inheritable() -> io::Result<()> {
+    let all = capabilities(None)?;
+    set_capabilities(None, CapabilitySets { inheritable: CHANGE_USER, ..all })?;
+    Ok(())
+}
+
+fn become_user() -> io::Result<()> {
     let (user, group) = (Uid::from_raw(JOB_USER), Gid::from_raw(JOB_USER));
     set_thread_groups(&[])?;
     set_thread_res_gid(group, group, group)?;
-    // Leaving uid 0 drops every capability (capabilities(7)).
     set_thread_res_uid(user, user, user)?;
     Ok(())
 }
 
-/// Becomes a process that can do nothing as root but become the job's user later. Runs between fork and exec.
-pub(crate) fn become_job_to_be() -> io::Result<()> {
-    enter_job_session()?;
-    bound_capabilities(CapabilitySet::SETUID | CapabilitySet::SETGID)
-}
-
-/// What both have in common.
+/// What all have in common.
 fn enter_job_session() -> io::Result<()> {
     setsid()?;
     // The runner is exempt from the out-of-memory killer, its children are not.
     File::options().write(true).open("/proc/self/oom_score_adj")?.write_all(b"0")
 }
 
-/// Takes all capabilities but `kept` from what this process and its children can ever have. For root the
-/// bounding set is what execve(2) leaves of its capabilities.
-fn bound_capabilities(kept: CapabilitySet) -> io::Result<()> {
-    for bit in 0..64 {
-        let Some(capability) = CapabilitySet::from_bits(1 << bit) else { continue };
-        if kept.contains(capability) {
-            continue;
-        }
+/// Takes from this process and its children all capabilities that execve(2) could give.
+fn drop_bounding_set() -> io::Result<()> {
+    for capability in CapabilitySet::all().iter() {
         match remove_capability_from_bounding_set(capability) {
             // A capability that this kernel does not know.
             Ok(()) | Err(rustix::io::Errno::INVAL) => {}

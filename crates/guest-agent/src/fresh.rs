@@ -2,27 +2,31 @@
 
 use std::{
     io::Write as _,
-    os::fd::OwnedFd,
     process::{Command, Stdio},
 };
 
 use protocol::message::Runtime;
 use rustix::process::Pid;
 
-use crate::{cgroup::Group, credentials, fault::{Doing, Fault}, output::JobEnds, sys};
+use crate::{
+    cgroup::Group,
+    credentials,
+    fault::{Doing, Fault},
+    output::JobEnds,
+    sys,
+};
 
 /// Starts `runtime`'s command with `args` in `directory`, as a job in `group`.
 pub(crate) fn spawn(
     runtime: &Runtime,
     args: &[String],
     directory: &str,
-    streams: &JobEnds,
+    streams: JobEnds,
     group: &Group<'_>,
 ) -> Result<Pid, Fault> {
     let mut command = command(runtime)?;
     command.args(args).current_dir(directory);
-    let copy = |end: &OwnedFd| end.try_clone().doing("copy a pipe");
-    command.stdin(copy(&streams.stdin)?).stdout(copy(&streams.stdout)?).stderr(copy(&streams.stderr)?);
+    command.stdin(streams.stdin).stdout(streams.stdout).stderr(streams.stderr);
     let mut entrance = group.entrance()?;
     sys::before_exec(&mut command, move || {
         entrance.write_all(b"0")?;
@@ -37,7 +41,7 @@ pub(crate) fn ask(runtime: &Runtime, question: &[&str]) -> Result<String, Fault>
     let program = runtime.command.first().ok_or_else(|| Fault::new("the language has no command"))?;
     let mut command = Command::new(program);
     command.args(question).env_clear().envs(&runtime.environment).stdin(Stdio::null()).stderr(Stdio::null());
-    sys::before_exec(&mut command, credentials::become_job_to_be);
+    sys::before_exec(&mut command, credentials::become_powerless_root);
     let output = command.output().doing(format!("run {program}"))?;
     String::from_utf8(output.stdout).doing(format!("read what {program} printed"))
 }
@@ -55,5 +59,8 @@ pub(crate) fn command(runtime: &Runtime) -> Result<Command, Fault> {
 pub(crate) fn started(command: &mut Command) -> Result<Pid, Fault> {
     let program = command.get_program().to_string_lossy().into_owned();
     let child = command.spawn().doing(format!("start {program}"))?;
-    i32::try_from(child.id()).ok().and_then(Pid::from_raw).ok_or_else(|| Fault::new("a process without an id"))
+    i32::try_from(child.id())
+        .ok()
+        .and_then(Pid::from_raw)
+        .ok_or_else(|| Fault::new("a process without an id"))
 }

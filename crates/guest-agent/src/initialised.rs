@@ -1,20 +1,21 @@
 //! The initialised interpreter: a process that has done everything that starting it takes, and waits for a job.
 //!
 //! ```text
-//! starting ──ready──▶ waiting ──run──▶ it is the job now (once)
+//! starting ──ready──▶ waiting ──run──▶ it is the job now (once), with the streams that it was started with
 //!                      │   ▲
-//!                      └─fork/exited   a child of it is the job (batches, warm-up)
+//!                      └─fork/taken    a grandchild of it is the job (batches, warm-up), with streams of its own
 //! ```
 //!
 //! The waiting end is `hooks/usercustomize.py`. It runs as root with the capabilities to become another user and no
-//! others, so that a job, which is that other user, can neither signal nor trace it.
+//! others, so that a job, which is that other user, can neither signal nor trace it. The grandchild's parent has
+//! ended before it starts: so it is the runner's to wait for, as every job is.
 
 use std::{
     fs,
     io::{IoSlice, IoSliceMut, Write as _},
     mem::MaybeUninit,
     os::fd::{AsFd, BorrowedFd, IntoRawFd as _, OwnedFd},
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::Stdio,
     time::{Duration, Instant},
 };
@@ -22,12 +23,12 @@ use std::{
 use protocol::message::{Interpreter, Runtime};
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
-    io::{FdFlags, fcntl_dupfd_cloexec, fcntl_setfd},
+    fs::{AtFlags, CWD, Timestamps, stat, utimensat},
+    io::{Errno, FdFlags, fcntl_dupfd_cloexec, fcntl_setfd},
     net::{
         AddressFamily, RecvAncillaryBuffer, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
         SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
     },
-    pipe::{PipeFlags, pipe_with},
     process::Pid,
 };
 
@@ -36,11 +37,12 @@ use crate::{
     credentials,
     fault::{Doing, Fault},
     fresh,
-    output::JobEnds,
+    output::{self, JobEnds, OurEnds},
     sys,
 };
 
 const PYTHON_HOOK: &str = include_str!("hooks/usercustomize.py");
+const INSTALL_PYTHON_HOOK: &str = include_str!("hooks/install.py");
 
 /// The descriptor on which the hook finds its socket: beyond those that the agent has open, and low enough
 /// not to make the process's descriptor table larger than it is anyway (64).
@@ -53,8 +55,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub(crate) struct Initialised {
     process: Pid,
     control: OwnedFd,
-    /// Our ends of the pipes with which it was started: it must never see them closed.
-    _streams: Vec<OwnedFd>,
+    /// Our ends of the streams that it was started with.
+    streams: OurEnds,
 }
 
 impl Initialised {
@@ -70,20 +72,19 @@ impl Initialised {
         let (control, theirs) =
             socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
                 .doing("make the interpreter's socket")?;
-        // Pipes, as a job has them: CPython looks at what kind of files its streams are only once.
-        let (stdin, stdin_ours) = pipe_with(PipeFlags::CLOEXEC).doing("make a pipe")?;
-        let (stdout_ours, stdout) = pipe_with(PipeFlags::CLOEXEC).doing("make a pipe")?;
-        let (stderr_ours, stderr) = pipe_with(PipeFlags::CLOEXEC).doing("make a pipe")?;
-
+        let (ends, streams) = output::pipes()?;
         let mut command = fresh::command(runtime)?;
         command.current_dir(directory);
-        command.stdin(Stdio::from(stdin)).stdout(Stdio::from(stdout)).stderr(Stdio::from(stderr));
+        command
+            .stdin(Stdio::from(ends.stdin))
+            .stdout(Stdio::from(ends.stdout))
+            .stderr(Stdio::from(ends.stderr));
         let mut entrance = group.entrance()?;
         sys::before_exec(&mut command, move || {
             let control = fcntl_dupfd_cloexec(&theirs, CONTROL_FD)?;
             fcntl_setfd(&control, FdFlags::empty())?;
             if control.into_raw_fd() != CONTROL_FD {
-                return Err(std::io::ErrorKind::AlreadyExists.into());
+                return Err(std::io::Error::from(Errno::BUSY));
             }
             entrance.write_all(b"0")?;
             credentials::become_job_to_be()
@@ -91,9 +92,9 @@ impl Initialised {
         let process = fresh::started(&mut command)?;
         // With it goes our copy of the interpreter's end: without that its death would not be seen.
         drop(command);
-        let waiting = Self { process, control, _streams: vec![stdin_ours, stdout_ours, stderr_ours] };
+        let waiting = Self { process, control, streams };
         waiting.expect("ready")?;
-        drop(hook);
+        hook.remove()?;
         Ok(waiting)
     }
 
@@ -103,60 +104,37 @@ impl Initialised {
         self.expect("seeded")
     }
 
-    /// Makes the interpreter itself the job, in `group`. Its process is waited for as any child.
-    pub(crate) fn run(
-        self,
-        directory: &str,
-        args: &[String],
-        streams: &JobEnds,
-        group: &Group<'_>,
-    ) -> Result<Pid, Fault> {
+    /// Makes the interpreter itself the job, in `group`. Returns its process, and our ends of its streams.
+    pub(crate) fn run(self, directory: &str, group: &Group<'_>) -> Result<(Pid, OurEnds), Fault> {
         group.add(self.process)?;
-        let descriptors = [streams.stdin.as_fd(), streams.stdout.as_fd(), streams.stderr.as_fd()];
-        self.send(&message("run", directory, args), &descriptors)?;
-        Ok(self.process)
+        self.send(format!("run\0{directory}").as_bytes(), &[])?;
+        Ok((self.process, self.streams))
     }
 
-    /// Makes a child of the interpreter the job, in `group`. Its end comes through [`Self::exited`].
+    /// Makes a grandchild of the interpreter the job, in `group`, with `streams`. Returns its process.
     pub(crate) fn fork(
         &self,
         directory: &str,
-        args: &[String],
         streams: &JobEnds,
         waiting: &Group<'_>,
         group: &Group<'_>,
-    ) -> Result<(), Fault> {
-        let (gate, ours) = pipe_with(PipeFlags::CLOEXEC).doing("make a pipe")?;
-        let descriptors =
-            [streams.stdin.as_fd(), streams.stdout.as_fd(), streams.stderr.as_fd(), gate.as_fd()];
-        self.send(&message("fork", directory, args), &descriptors)?;
+    ) -> Result<Pid, Fault> {
+        self.send(b"fork", &[])?;
         self.expect("forked")?;
-        // Besides the interpreter there is its new child alone, stopped at the gate: no job's code has run.
-        let mut children = waiting.processes()?.into_iter().filter(|process| *process != self.process);
-        let (Some(child), None) = (children.next(), children.next()) else {
+        // Besides the interpreter there is the new process alone, waiting for its message: no job's code has run.
+        let mut others = waiting.processes()?.into_iter().filter(|process| *process != self.process);
+        let (Some(process), None) = (others.next(), others.next()) else {
             return Err(Fault::new("the interpreter has not forked exactly once"));
         };
-        group.add(child)?;
-        rustix::io::write(&ours, b"!").doing("let the job start")?;
-        Ok(())
-    }
-
-    /// The socket that becomes readable when a forked job has ended.
-    pub(crate) fn control(&self) -> BorrowedFd<'_> {
-        self.control.as_fd()
-    }
-
-    /// The wait status of the forked job that has ended.
-    pub(crate) fn exited(&self) -> Result<i32, Fault> {
-        let answer = self.receive(PATIENCE)?;
-        answer
-            .strip_prefix("exited\0")
-            .and_then(|status| status.parse().ok())
-            .ok_or_else(|| Fault::new(format!("the interpreter said {answer:?} instead of a job's end")))
+        group.add(process)?;
+        let descriptors = [streams.stdin.as_fd(), streams.stdout.as_fd(), streams.stderr.as_fd()];
+        self.send(format!("\0{directory}").as_bytes(), &descriptors)?;
+        self.expect("taken")?;
+        Ok(process)
     }
 
     fn send(&self, message: &[u8], descriptors: &[BorrowedFd<'_>]) -> Result<(), Fault> {
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(3))];
         let mut ancillary = SendAncillaryBuffer::new(&mut space);
         if !descriptors.is_empty() && !ancillary.push(SendAncillaryMessage::ScmRights(descriptors)) {
             return Err(Fault::new("more descriptors than a message holds"));
@@ -181,7 +159,7 @@ impl Initialised {
             match poll(&mut [PollFd::new(&self.control, PollFlags::IN)], Some(&left)) {
                 Ok(0) => return Err(Fault::new("the initialised interpreter does not answer")),
                 Ok(_) => break,
-                Err(rustix::io::Errno::INTR) => {}
+                Err(Errno::INTR) => {}
                 Err(error) => return Err(error).doing("wait for the initialised interpreter"),
             }
         }
@@ -200,53 +178,36 @@ impl Initialised {
     }
 }
 
-fn message(command: &str, directory: &str, args: &[String]) -> Vec<u8> {
-    let mut message = format!("{command}\0{directory}").into_bytes();
-    for arg in args {
-        message.push(0);
-        message.extend_from_slice(arg.as_bytes());
-    }
-    message
+/// The hook's file, in the overlay while the interpreter starts.
+struct Hook {
+    path: PathBuf,
+    /// The time stamps of its directory, as they were before.
+    library: Timestamps,
 }
-
-/// The hook's file, in the overlay while the interpreter starts and removed when dropped.
-struct Hook(PathBuf);
 
 impl Hook {
     fn install(runtime: &Runtime) -> Result<Self, Fault> {
         // `usercustomize` and not `sitecustomize`: images have the latter.
-        let question = "import sys, os; print([p for p in sys.path if os.path.isdir(p)][0])";
-        let answer = fresh::ask(runtime, &["-S", "-c", question])?;
-        let library = Path::new(answer.trim_end());
-        if !library.is_absolute() {
-            return Err(Fault::new(format!("the interpreter has no library: {answer:?}")));
-        }
         let text = PYTHON_HOOK
-            .replace("CONTROL_FD", &CONTROL_FD.to_string())
+            .replace("CONTROL", &CONTROL_FD.to_string())
             .replace("JOB_USER", &credentials::JOB_USER.to_string());
-        let hook = Self(library.join("usercustomize.py"));
-        fs::write(&hook.0, text).doing(format!("write {}", hook.0.display()))?;
-        Ok(hook)
-    }
-}
-
-impl Drop for Hook {
-    fn drop(&mut self) {
-        // It lies in memory and holds nothing secret; without it a program's `import usercustomize` fails, as it
-        // should, and with it that program alone would hang.
-        let _ = fs::remove_file(&self.0);
-        if let Some(library) = self.0.parent() {
-            remove_bytecode(library);
+        let answer = fresh::ask(runtime, &["-S", "-c", INSTALL_PYTHON_HOOK, &text])?;
+        let path = PathBuf::from(answer.trim_end());
+        if !path.is_absolute() {
+            return Err(Fault::new(format!("the interpreter did not install its hook: {answer:?}")));
         }
+        let library = path.parent().ok_or_else(|| Fault::new("a hook without a directory"))?;
+        let is = stat(library).doing("look at the interpreter's library")?;
+        let library = Timestamps {
+            last_access: Timespec { tv_sec: is.st_atime, tv_nsec: is.st_atime_nsec.cast_signed() },
+            last_modification: Timespec { tv_sec: is.st_mtime, tv_nsec: is.st_mtime_nsec.cast_signed() },
+        };
+        Ok(Self { path, library })
     }
-}
 
-/// CPython has compiled the hook beside itself.
-fn remove_bytecode(library: &Path) {
-    let Ok(entries) = fs::read_dir(library.join("__pycache__")) else { return };
-    for entry in entries.flatten() {
-        if entry.file_name().to_string_lossy().starts_with("usercustomize.") {
-            let _ = fs::remove_file(entry.path());
-        }
+    fn remove(&self) -> Result<(), Fault> {
+        fs::remove_file(&self.path).doing(format!("remove {}", self.path.display()))?;
+        let library = self.path.parent().ok_or_else(|| Fault::new("a hook without a directory"))?;
+        utimensat(CWD, library, &self.library, AtFlags::empty()).doing("restore a time stamp")
     }
 }

@@ -54,7 +54,8 @@ fn enter_directory(parent: &OwnedFd, name: &str) -> Result<OwnedFd, Fault> {
         Err(Errno::NOENT) => {}
         opened => return opened.doing(format!("open the directory {name:?}")),
     }
-    mkdirat(parent, name, Mode::from_raw_mode(DIRECTORY_MODE)).doing(format!("make the directory {name:?}"))?;
+    mkdirat(parent, name, Mode::from_raw_mode(DIRECTORY_MODE))
+        .doing(format!("make the directory {name:?}"))?;
     let made = openat(parent, name, flags | OFlags::NOFOLLOW, Mode::empty()).doing("open it")?;
     give_to_job(&made, DIRECTORY_MODE)?;
     Ok(made)

@@ -35,12 +35,28 @@ pub(crate) struct Capture {
     dropped: u64,
 }
 
+/// Our ends of a program's streams, non-blocking.
+pub(crate) struct OurEnds {
+    stdin: OwnedFd,
+    stdout: OwnedFd,
+    stderr: OwnedFd,
+}
+
+impl OurEnds {
+    /// What feeds `input` to the program, and what keeps up to `limit` bytes of each output stream.
+    pub(crate) fn attach(self, input: &[u8], limit: usize) -> (Feed<'_>, [Capture; 2]) {
+        let capture = |pipe| Capture { pipe: Some(pipe), limit, kept: Vec::new(), dropped: 0 };
+        let feed = Feed { pipe: (!input.is_empty()).then_some(self.stdin), rest: input };
+        (feed, [capture(self.stdout), capture(self.stderr)])
+    }
+}
+
 /// Makes a program's streams: pipes, as a caller of `python3 main.py` would give it.
-pub(crate) fn streams(input: &[u8], limit: usize) -> Result<(JobEnds, Feed<'_>, [Capture; 2]), Fault> {
-    let (stdin, feed) = pipe()?;
+pub(crate) fn pipes() -> Result<(JobEnds, OurEnds), Fault> {
+    let (stdin, stdin_ours) = pipe()?;
     let (stdout_ours, stdout) = pipe()?;
     let (stderr_ours, stderr) = pipe()?;
-    for ours in [&feed, &stdout_ours, &stderr_ours] {
+    for ours in [&stdin_ours, &stdout_ours, &stderr_ours] {
         let flags = fcntl_getfl(ours).doing("read a pipe's flags")?;
         fcntl_setfl(ours, flags | OFlags::NONBLOCK).doing("make a pipe non-blocking")?;
     }
@@ -49,14 +65,8 @@ pub(crate) fn streams(input: &[u8], limit: usize) -> Result<(JobEnds, Feed<'_>, 
         let (user, group) = (Uid::from_raw(JOB_USER), Gid::from_raw(JOB_USER));
         fchown(theirs, Some(user), Some(group)).doing("give a pipe to the job")?;
     }
-    let feed = Feed { pipe: (!input.is_empty()).then_some(feed), rest: input };
-    let captures = [stdout_ours, stderr_ours].map(|pipe| Capture {
-        pipe: Some(pipe),
-        limit,
-        kept: Vec::new(),
-        dropped: 0,
-    });
-    Ok((JobEnds { stdin, stdout, stderr }, feed, captures))
+    let ours = OurEnds { stdin: stdin_ours, stdout: stdout_ours, stderr: stderr_ours };
+    Ok((JobEnds { stdin, stdout, stderr }, ours))
 }
 
 fn pipe() -> Result<(OwnedFd, OwnedFd), Fault> {

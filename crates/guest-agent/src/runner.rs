@@ -1,10 +1,6 @@
 //! The runner: does what the host asks for, one message after the other.
 
-use std::{
-    fs::File,
-    os::fd::AsFd as _,
-    time::Duration,
-};
+use std::{fs::File, os::fd::AsFd as _, time::Duration};
 
 use protocol::{
     Bytes, GENERATION,
@@ -12,7 +8,11 @@ use protocol::{
         Execution, GuestMessage, HostMessage, Limits, Outcome, Prepare, Process, Run, Runtime, WarmUp,
     },
 };
-use rustix::{fs::Mode, process::umask, thread::set_no_new_privs};
+use rustix::{
+    fs::Mode,
+    process::{Pid, umask},
+    thread::set_no_new_privs,
+};
 
 use crate::{
     cgroup::{Group, Hierarchy},
@@ -21,9 +21,8 @@ use crate::{
     fresh,
     initialised::Initialised,
     job_directory,
-    output::{self},
-    reseed, root, scratch,
-    supervise::{self, Program},
+    output::{self, OurEnds},
+    reseed, root, scratch, supervise,
 };
 
 /// What is left to the kernel and the agent of the memory that is free after the boot, in bytes.
@@ -52,7 +51,6 @@ pub(crate) fn run() -> Result<(), Fault> {
         job_memory_bytes: available_memory()?.saturating_sub(RESERVED_MEMORY),
         interpreter: None,
         warm_up: None,
-        executions: 0,
         scratch_used: false,
     };
     while let Some(message) = channel.receive()? {
@@ -89,8 +87,6 @@ struct Runner<'a> {
     job_memory_bytes: u64,
     interpreter: Option<Initialised>,
     warm_up: Option<(Runtime, WarmUp)>,
-    /// How many executions there were: the next one's number.
-    executions: u64,
     /// Whether something may have written to the scratch directories.
     scratch_used: bool,
 }
@@ -161,7 +157,10 @@ impl Runner<'_> {
         let execution = self.execute(&run, &Bytes::default(), false)?;
         if execution.outcome != (Outcome::Exited { code: 0 }) {
             let stderr = String::from_utf8_lossy(&execution.stderr.bytes.0);
-            return Err(Fault::new(format!("the warm-up program ended as {:?}: {stderr}", execution.outcome)));
+            return Err(Fault::new(format!(
+                "the warm-up program ended as {:?}: {stderr}",
+                execution.outcome
+            )));
         }
         self.warm_up = Some((run.runtime, WarmUp { files: run.files, runs: warm_up.runs }));
         self.clean()
@@ -180,29 +179,34 @@ impl Runner<'_> {
         self.clean()?;
         self.scratch_used = true;
         job_directory::create(&self.directory, &run.files)?;
-        self.executions += 1;
-        let group = self.hierarchy.create(&format!("job-{}", self.executions))?;
+        let group = self.hierarchy.create("job")?;
         group.limit(self.job_memory_bytes)?;
+        let clock = supervise::Clock::start(Duration::from_millis(run.limits.timeout_millis));
+        let (program, streams) = self.start(run, last, &group)?;
         let limit = usize::try_from(run.limits.output_bytes).doing("bound the output")?;
-        let (ends, feed, captures) = output::streams(&stdin.0, limit)?;
-        let timeout = Duration::from_millis(run.limits.timeout_millis);
-        let clock = supervise::Clock::start(timeout);
-        let waiting = match run.process {
-            Process::Initialised => self.interpreter.take(),
-            Process::Fresh => None,
+        let (feed, captures) = streams.attach(&stdin.0, limit);
+        supervise::to_the_end(program, clock, &group, feed, captures)
+    }
+
+    /// Starts the program of `run` in the process that it is to be run in.
+    fn start(&mut self, run: &Run, last: bool, group: &Group<'_>) -> Result<(Pid, OurEnds), Fault> {
+        // The arguments of an initialised process are fixed, for anybody to see in /proc.
+        let waiting = if run.process == Process::Initialised && run.args.is_empty() {
+            self.interpreter.take()
+        } else {
+            None
         };
+        if last && let Some(interpreter) = waiting {
+            return interpreter.run(&self.directory, group);
+        }
+        let (ends, streams) = output::pipes()?;
         let program = match waiting {
-            Some(interpreter) if last => {
-                Program::Child(interpreter.run(&self.directory, &run.args, &ends, &group)?)
-            }
             Some(interpreter) => {
                 let interpreter = self.interpreter.insert(interpreter);
-                interpreter.fork(&self.directory, &run.args, &ends, &self.waiting, &group)?;
-                Program::Forked(interpreter)
+                interpreter.fork(&self.directory, &ends, &self.waiting, group)?
             }
-            None => Program::Child(fresh::spawn(&run.runtime, &run.args, &self.directory, &ends, &group)?),
+            None => fresh::spawn(&run.runtime, &run.args, &self.directory, ends, group)?,
         };
-        drop(ends);
-        supervise::to_the_end(&program, clock, &group, feed, captures)
+        Ok((program, streams))
     }
 }

@@ -1,6 +1,9 @@
 //! From the start of a program to its last byte of output.
 
-use std::time::{Duration, Instant};
+use std::{
+    os::fd::OwnedFd,
+    time::{Duration, Instant},
+};
 
 use protocol::message::{Execution, Outcome};
 use rustix::{
@@ -12,7 +15,6 @@ use rustix::{
 use crate::{
     cgroup::Group,
     fault::{Doing, Fault},
-    initialised::Initialised,
     output::{Capture, Feed},
 };
 
@@ -25,14 +27,6 @@ const KILL_PATIENCE: Duration = Duration::from_secs(30);
 
 /// How much is read of a stream at once.
 const BUFFER_BYTES: usize = 64 << 10;
-
-/// The process that is a job's program.
-pub(crate) enum Program<'a> {
-    /// A child of the runner.
-    Child(Pid),
-    /// A child of the initialised interpreter.
-    Forked(&'a Initialised),
-}
 
 /// When the program started and when it has to be over.
 #[derive(Clone, Copy)]
@@ -52,17 +46,18 @@ impl Clock {
 /// Feeds the program, reads what it writes, and ends it when its time is up. When it returns no process of
 /// `group` is left.
 pub(crate) fn to_the_end(
-    program: &Program<'_>,
+    program: Pid,
     clock: Clock,
     group: &Group<'_>,
     mut feed: Feed<'_>,
     mut captures: [Capture; 2],
 ) -> Result<Execution, Fault> {
     let mut buffer = vec![0; BUFFER_BYTES];
-    let mut end = End::of(program)?;
+    let pidfd = pidfd_open(program, PidfdFlags::empty()).doing("watch the program")?;
+    let mut status = None;
     let mut timed_out = false;
     let mut deadline = clock.deadline;
-    while end.status.is_none() {
+    while status.is_none() {
         let now = Instant::now();
         if now >= deadline {
             if timed_out {
@@ -72,12 +67,12 @@ pub(crate) fn to_the_end(
             group.kill()?;
             deadline = now + KILL_PATIENCE;
         }
-        let ended = wait_for_events(&end, &feed, &captures, deadline.min(now + REAP_INTERVAL))?;
+        wait_for_events(&pidfd, &feed, &captures, deadline.min(now + REAP_INTERVAL))?;
         feed.pump()?;
         for capture in &mut captures {
             capture.pump(&mut buffer)?;
         }
-        end.look(ended)?;
+        status = reap(Some(program))?;
     }
     let duration = clock.start.elapsed();
     // What the program left running ends with it: a batch's next execution must not meet it.
@@ -87,7 +82,7 @@ pub(crate) fn to_the_end(
     group.wait_until_empty(KILL_PATIENCE)?;
     reap(None)?;
 
-    let outcome = match end.status {
+    let outcome = match status {
         _ if timed_out => Outcome::TimedOut,
         _ if group.out_of_memory()? => Outcome::OutOfMemory,
         Some(status) => status,
@@ -98,63 +93,20 @@ pub(crate) fn to_the_end(
     Ok(Execution { index: 0, outcome, stdout, stderr, duration_micros })
 }
 
-/// Watches for the end of the program.
-struct End<'a> {
-    program: &'a Program<'a>,
-    pidfd: Option<std::os::fd::OwnedFd>,
-    status: Option<Outcome>,
-}
-
-impl<'a> End<'a> {
-    fn of(program: &'a Program<'a>) -> Result<Self, Fault> {
-        let pidfd = match program {
-            Program::Child(process) => {
-                Some(pidfd_open(*process, PidfdFlags::empty()).doing("watch the program")?)
-            }
-            Program::Forked(_) => None,
-        };
-        Ok(Self { program, pidfd, status: None })
-    }
-
-    fn poll_fd(&self) -> PollFd<'_> {
-        match (self.program, &self.pidfd) {
-            (Program::Forked(interpreter), _) => {
-                PollFd::from_borrowed_fd(interpreter.control(), PollFlags::IN)
-            }
-            (Program::Child(_), Some(pidfd)) => PollFd::new(pidfd, PollFlags::IN),
-            (Program::Child(_), None) => unreachable!("End::of opens it"),
-        }
-    }
-
-    /// Takes the status where there is one. `ready` says that the interpreter has something to say.
-    fn look(&mut self, ready: bool) -> Result<(), Fault> {
-        match self.program {
-            Program::Child(process) => self.status = reap(Some(*process))?,
-            Program::Forked(interpreter) => {
-                reap(None)?;
-                if ready {
-                    self.status = Some(outcome(interpreter.exited()?));
-                }
-            }
-        }
-        Ok(())
-    }
-}
-
-/// Waits until something can be read, written or reaped. True when the program's end is to be seen.
+/// Waits until something can be read or written, or the program has ended.
 fn wait_for_events(
-    end: &End<'_>,
+    pidfd: &OwnedFd,
     feed: &Feed<'_>,
     captures: &[Capture; 2],
     until: Instant,
-) -> Result<bool, Fault> {
-    let mut descriptors = vec![end.poll_fd()];
+) -> Result<(), Fault> {
+    let mut descriptors = vec![PollFd::new(pidfd, PollFlags::IN)];
     descriptors.extend(feed.pipe().map(|pipe| PollFd::new(pipe, PollFlags::OUT)));
     descriptors.extend(captures.iter().filter_map(|c| Some(PollFd::new(c.pipe()?, PollFlags::IN))));
     let left = until.saturating_duration_since(Instant::now());
     let left = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: i64::from(left.subsec_nanos()) };
     match poll(&mut descriptors, Some(&left)) {
-        Ok(_) | Err(Errno::INTR) => Ok(!descriptors[0].revents().is_empty()),
+        Ok(_) | Err(Errno::INTR) => Ok(()),
         Err(error) => Err(error).doing("wait for a program"),
     }
 }

@@ -73,7 +73,9 @@ pub fn encode<T: Serialize>(message: &T) -> Result<Vec<u8>, FrameError> {
     serde_json::to_writer(&mut frame, message).map_err(FrameError::Body)?;
     let length = frame.len() - HEADER_BYTES;
     match u32::try_from(length) {
-        Ok(header) if length <= MAX_FRAME_BYTES => frame[..HEADER_BYTES].copy_from_slice(&header.to_be_bytes()),
+        Ok(header) if length <= MAX_FRAME_BYTES => {
+            frame[..HEADER_BYTES].copy_from_slice(&header.to_be_bytes())
+        }
         _ => return Err(FrameError::Length(length as u64)),
     }
     Ok(frame)
@@ -142,7 +144,8 @@ mod tests {
 
     #[test]
     fn unknown_messages_and_fields_are_errors() {
-        for body in [r#"{"type":"nonsense"}"#, r#"{"type":"hello","generation":1,"extra":2}"#, "[]", "\u{0}"] {
+        for body in [r#"{"type":"nonsense"}"#, r#"{"type":"hello","generation":1,"extra":2}"#, "[]", "\u{0}"]
+        {
             assert!(matches!(decode::<HostMessage>(body.as_bytes()), Err(FrameError::Body(_))), "{body}");
         }
     }

@@ -3,7 +3,11 @@
 //! That `/dev/kvm` opens says little: there are hosts that emulate every kernel instruction of a guest, a
 //! thousandfold too slow. So a scratch virtual machine runs a short loop at CPL 0, against the clock.
 
-use std::{fs::File, io, time::{Duration, Instant}};
+use std::{
+    fs::File,
+    io,
+    time::{Duration, Instant},
+};
 
 use kvm_ioctls::{Kvm, VcpuExit};
 use serde::{Deserialize, Serialize};

@@ -9,6 +9,7 @@ use std::{
         unix::process::CommandExt as _,
     },
     process::Command,
+    time::{Duration, Instant},
 };
 
 use kvm_bindings::kvm_userspace_memory_region;
@@ -20,7 +21,10 @@ use rustix::{
 };
 
 /// Has `step` run in the child between fork and exec. Only for processes with one thread.
-pub(crate) fn before_exec(command: &mut Command, step: impl FnMut() -> io::Result<()> + Send + Sync + 'static) {
+pub(crate) fn before_exec(
+    command: &mut Command,
+    step: impl FnMut() -> io::Result<()> + Send + Sync + 'static,
+) {
     // SAFETY: the callers are processes with one thread, so the child may call anything that the parent may.
     unsafe { command.pre_exec(step) };
 }
@@ -32,21 +36,29 @@ pub(crate) fn unshare(namespaces: UnshareFlags) -> rustix::io::Result<()> {
 }
 
 /// The rate of the time-stamp counter in kHz, measured against the monotonic clock.
-pub(crate) fn measure_tsc_khz(over: std::time::Duration) -> u64 {
-    let read = || {
-        // SAFETY: the instruction reads a counter and is there on every x86-64 processor.
-        (unsafe { core::arch::x86_64::_rdtsc() }, std::time::Instant::now())
-    };
-    let (first_ticks, start) = read();
-    let (last_ticks, end) = loop {
-        std::hint::spin_loop();
-        let now = read();
-        if now.1 - start >= over {
-            break now;
-        }
-    };
+pub(crate) fn measure_tsc_khz(over: Duration) -> u64 {
+    let (first_ticks, start) = read_tsc();
+    std::thread::sleep(over);
+    let (last_ticks, end) = read_tsc();
     let micros = u64::try_from((end - start).as_micros()).unwrap_or(u64::MAX).max(1);
-    (last_ticks - first_ticks) * 1000 / micros
+    last_ticks.saturating_sub(first_ticks) * 1000 / micros
+}
+
+/// The counter, and the time at which it was read: the tightest of several pairs, for this thread may lose the
+/// processor between the two.
+fn read_tsc() -> (u64, Instant) {
+    const PAIRS: u32 = 50;
+    let mut best = (Duration::MAX, 0, Instant::now());
+    for _ in 0..PAIRS {
+        let before = Instant::now();
+        // SAFETY: the instruction reads a counter and is there on every x86-64 processor.
+        let ticks = unsafe { core::arch::x86_64::_rdtsc() };
+        let width = before.elapsed();
+        if width < best.0 {
+            best = (width, ticks, before);
+        }
+    }
+    (best.1, best.2)
 }
 
 /// Guest memory of a scratch virtual machine, at guest address 0.

@@ -1,8 +1,9 @@
 //! The commands.
 
+mod benchmark;
 mod completions;
-mod run;
 mod rootfs;
+mod run;
 mod setup;
 mod snapshot;
 
@@ -25,6 +26,8 @@ pub(crate) enum Command {
     Host(run::HostArgs),
     /// Runs a program, or a whole request, in the best microVM there is and prints the answer as JSON
     Run(run::RunArgs),
+    /// Measures boots, snapshots, restores and runs, beside the native interpreter
+    Benchmark(benchmark::BenchmarkArgs),
     /// Prints a script that completes this command line in a shell
     Completions(completions::CompletionsArgs),
 }
@@ -37,6 +40,7 @@ pub(crate) async fn run(command: Command, global: &Global) -> Result<ExitCode, F
         Command::Snapshot(command) => snapshot::run(command, global).await,
         Command::Host(args) => run::host(args, global).await,
         Command::Run(args) => run::run(args, global).await,
+        Command::Benchmark(args) => benchmark::run(args, global).await,
         Command::Completions(args) => completions::run(&args),
     }
 }

@@ -100,7 +100,8 @@ async fn create(args: CreateArgs, global: &Global) -> Result<ExitCode, Failure> 
 /// The failure of a language that nobody knows.
 pub(super) fn unknown_language(name: &str, languages: &Languages) -> Failure {
     let known: Vec<_> = languages.iter().map(|spec| spec.name.to_string()).collect();
-    Failure::usage(anyhow!("E006: unsupported language {name}")).hint(format!("there are: {}", known.join(", ")))
+    Failure::usage(anyhow!("E006: unsupported language {name}"))
+        .hint(format!("there are: {}", known.join(", ")))
 }
 
 #[derive(Serialize)]

@@ -34,7 +34,13 @@ struct Program {
     file: Option<PathBuf>,
 
     /// What the program reads from its stdin
-    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true, allow_hyphen_values = true)]
+    #[arg(
+        long,
+        value_name = "TEXT",
+        default_value = "",
+        hide_default_value = true,
+        allow_hyphen_values = true
+    )]
     stdin: String,
 
     /// How long the program may run, in seconds (1 to 300) [default: 10]
@@ -93,9 +99,10 @@ pub(super) async fn run(args: RunArgs, global: &Global) -> Result<ExitCode, Fail
             Request::from_json(&text, &Languages::built_in())
         }
         None => {
-            let lang = args.lang.or_else(|| guess_language(args.program.file.as_deref())).ok_or_else(|| {
-                Failure::usage(anyhow::anyhow!("which language?")).hint("name it with --lang".to_owned())
-            })?;
+            let lang =
+                args.lang.or_else(|| guess_language(args.program.file.as_deref())).ok_or_else(|| {
+                    Failure::usage(anyhow::anyhow!("which language?")).hint("name it with --lang".to_owned())
+                })?;
             args.program.request(&lang)?
         }
     };

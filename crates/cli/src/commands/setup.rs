@@ -26,7 +26,8 @@ const PROGRAMS: [(&str, &str); 4] = [
 ];
 
 /// Where Debian keeps its programs.
-const DIRECTORIES: [&str; 6] = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
+const DIRECTORIES: [&str; 6] =
+    ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
 
 /// Arguments of `setup`.
 #[derive(clap::Args)]
@@ -133,7 +134,11 @@ fn apt_get(arguments: &[&str], progress: &dyn Progress) -> Result<(), Failure> {
     Err(failed(anyhow!("apt-get {} failed ({status}):\n{said}", arguments.join(" "))))
 }
 
-fn prepare_kernel(args: &SetupArgs, directory: &std::path::Path, progress: &dyn Progress) -> Result<(), Failure> {
+fn prepare_kernel(
+    args: &SetupArgs,
+    directory: &std::path::Path,
+    progress: &dyn Progress,
+) -> Result<(), Failure> {
     let chosen = args.kernel.is_some() || args.kernel_package.is_some();
     if !args.renew && !chosen {
         match KernelBundle::open(directory) {
@@ -147,7 +152,9 @@ fn prepare_kernel(args: &SetupArgs, directory: &std::path::Path, progress: &dyn 
         }
     }
     let source = match (&args.kernel, &args.modules) {
-        (Some(kernel), Some(modules)) => KernelSource::Files { kernel: kernel.clone(), modules: modules.clone() },
+        (Some(kernel), Some(modules)) => {
+            KernelSource::Files { kernel: kernel.clone(), modules: modules.clone() }
+        }
         _ => KernelSource::Debian { package: args.kernel_package.clone() },
     };
     if let Some(parent) = directory.parent() {

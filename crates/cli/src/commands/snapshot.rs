@@ -139,7 +139,10 @@ impl Row {
             created: manifest.and_then(|manifest| output::time(manifest.created_unix)),
             disk_bytes: disk_bytes(&entry),
             vmm: manifest.map(|manifest| {
-                format!("{} {} ({})", manifest.host.vmm, manifest.host.vmm_version, manifest.host.acceleration)
+                format!(
+                    "{} {} ({})",
+                    manifest.host.vmm, manifest.host.vmm_version, manifest.host.acceleration
+                )
             }),
             initialised: manifest.map(|manifest| manifest.initialised),
             usable: problem.is_none(),

@@ -85,7 +85,9 @@ impl Languages {
 
     /// The language that goes by `name`.
     pub fn find(&self, name: &str) -> Option<&LanguageSpec> {
-        self.0.iter().find(|spec| spec.name.as_str() == name || spec.aliases.iter().any(|alias| alias == name))
+        self.0
+            .iter()
+            .find(|spec| spec.name.as_str() == name || spec.aliases.iter().any(|alias| alias == name))
     }
 
     /// All of them.

@@ -1,83 +1,102 @@
 # The waiting point of an initialised CPython.
 #
-# The guest agent starts `python3 main.py` in an empty job directory. The interpreter initialises itself and, in its
-# site phase, imports `usercustomize`: this file. It waits here. Once there is a job, it becomes the job's user, takes
-# the job's streams and lets the import fail as it does where no such module exists. From there on CPython does by
-# itself all that it does for `python3 main.py`: so that there is nothing here for a program to notice.
+# The guest agent starts `python3 main.py` in an empty job directory, with the streams of a job to come. The interpreter
+# initialises itself and, in its site phase, imports `usercustomize`: this. It waits here. Once there is a job, it becomes
+# the job's user and lets the import fail as it does where no such module exists. From there on CPython does by itself
+# all that it does for `python3 main.py`: so that there is nothing here for a program to notice.
 #
-# Messages on CONTROL_FD (SOCK_SEQPACKET), each with its descriptors:
-#   run  NUL directory [NUL argument]...   stdin stdout stderr        be the job
-#   fork NUL directory [NUL argument]...   stdin stdout stderr gate   have a child be it, once `gate` says so
-#   seed                                                              reseed what is loaded
-# Answers: ready, forked, exited NUL wait-status, seeded.
+# Until then it is root, so that no job can reach it, but with the capabilities to become another user alone.
+#
+# Messages on CONTROL (SOCK_SEQPACKET):
+#   run NUL directory    be the job
+#   fork                 have a grandchild wait for the next message, which is its alone:
+#     NUL directory        be the job, with the three streams that come with this
+#   seed                 reseed what is loaded
+# Answers: ready, forked, seeded. Whatever happens here leaves no object behind: garbage collection is off meanwhile, so
+# that its counters stand where they stood, and `_socket`, which cannot be unloaded, is loaded in grandchildren alone.
 
 
-def _wait(control_fd, job_user):
+def _wait():
+    import _signal
+    import gc
     import posix
     import sys
 
+    gc.disable()
+    del sys.modules["gc"]
+    posix.setresuid(0, 0, 0)
+    posix.setresgid(0, 0, 0)
+    posix.write(CONTROL, b"ready")
+    while True:
+        words = posix.read(CONTROL, 1024).split(b"\0")
+        if words[0] == b"run":
+            break
+        elif words[0] == b"seed":
+            _reseed(sys.modules, posix)
+            posix.write(CONTROL, b"seeded")
+        elif words[0] == b"fork":
+            words = _fork(posix, _signal, sys.modules)
+            if words:
+                break
+            posix.write(CONTROL, b"taken")
+        else:
+            posix._exit(0)
+    posix.close(CONTROL)
+    posix.chdir(words[1])
+    posix.setgroups([])
+    posix.setresgid(JOB_USER, JOB_USER, JOB_USER)
+    posix.setresuid(JOB_USER, JOB_USER, JOB_USER)
+    gc.enable()
+
+
+def _fork(posix, _signal, modules):
+    received, told = posix.pipe()
+    # A child that nobody waits for leaves no trace in this process's resource usage. Its child is the agent's.
+    _signal.signal(_signal.SIGCHLD, _signal.SIG_IGN)
+    child = posix.fork()
+    if child == 0:
+        if posix.fork():
+            posix._exit(0)
+    else:
+        try:
+            posix.waitpid(child, 0)
+        except ChildProcessError:
+            pass
+    _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
+    if child:
+        posix.close(told)
+        posix.write(CONTROL, b"forked")
+        # The next message is not ours: it is read by then, or its reader is dead.
+        posix.read(received, 1)
+        posix.close(received)
+        return None
+
     import _socket
 
-    def become(control, directory, arguments, streams):
-        for number, descriptor in enumerate(streams):
-            posix.dup2(descriptor, number)
-            posix.close(descriptor)
-        control.close()
-        posix.chdir(directory)
-        sys.argv.extend(arguments)
-        if hasattr(sys, "orig_argv"):
-            sys.orig_argv.extend(arguments)
-        posix.setgroups([])
-        posix.setresgid(job_user, job_user, job_user)
-        posix.setresuid(job_user, job_user, job_user)
-
-    def reseed():
-        # Only what is loaded can hold a state from before the snapshot; the rest seeds itself when it is imported.
-        modules = sys.modules
-        if "random" in modules:
-            modules["random"].seed()
-        if "numpy.random" in modules:
-            modules["numpy.random"].seed()
-        if "ssl" in modules:
-            modules["ssl"].RAND_add(posix.urandom(64), 64.0)
-        if "tempfile" in modules:
-            modules["tempfile"]._name_sequence = None
-
-    control = _socket.socket(fileno=control_fd)
-    del sys.modules["_socket"]
-    control.send(b"ready")
-    while True:
-        data, ancillary, _, _ = control.recvmsg(1 << 17, 256)
-        if not data:
-            posix._exit(0)
-        descriptors = [
-            int.from_bytes(content[i : i + 4], sys.byteorder)
-            for _, _, content in ancillary
-            for i in range(0, len(content), 4)
-        ]
-        command, *words = data.split(b"\0")
-        if command == b"seed":
-            reseed()
-            control.send(b"seeded")
-            continue
-        directory, *arguments = [word.decode("utf-8", "surrogateescape") for word in words]
-        if command == b"run":
-            return become(control, directory, arguments, descriptors)
-        gate = descriptors.pop()
-        child = posix.fork()
-        if child == 0:
-            if not posix.read(gate, 1):
-                posix._exit(0)
-            posix.close(gate)
-            return become(control, directory, arguments, descriptors)
-        for descriptor in descriptors:
-            posix.close(descriptor)
-        posix.close(gate)
-        control.send(b"forked")
-        _, status = posix.waitpid(child, 0)
-        control.send(b"exited\0%d" % status)
+    control = _socket.socket(fileno=CONTROL)
+    data, ancillary, _, _ = control.recvmsg(1024, 64)
+    control.detach()
+    del modules["_socket"]
+    posix.close(received)
+    posix.close(told)
+    for number in range(3):
+        descriptor = int.from_bytes(ancillary[0][2][4 * number : 4 * number + 4], "little")
+        posix.dup2(descriptor, number)
+        posix.close(descriptor)
+    return data.split(b"\0")
 
 
-_wait(CONTROL_FD, JOB_USER)
-del _wait
+def _reseed(modules, posix):
+    # Only what is loaded can hold a state from before the snapshot; the rest seeds itself when it is imported.
+    if "random" in modules:
+        modules["random"].seed()
+    if "numpy.random" in modules:
+        modules["numpy.random"].seed()
+    if "ssl" in modules:
+        modules["ssl"].RAND_add(posix.urandom(64), 64.0)
+    if "tempfile" in modules:
+        modules["tempfile"]._name_sequence = None
+
+
+_wait()
 raise ImportError("No module named 'usercustomize'", name="usercustomize")

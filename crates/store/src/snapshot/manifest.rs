@@ -1,6 +1,9 @@
 //! The manifest of a snapshot.
 
-use std::{fs, io, path::{Path, PathBuf}};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
 
 use images::Sha256Digest;
 use serde::{Deserialize, Serialize};
@@ -220,7 +223,10 @@ pub(super) mod tests {
         let path = Path::new("manifest.json");
         assert_eq!(Manifest::parse(text.as_bytes(), path).unwrap(), example());
         let newer = text.replace("\"format_version\":1", "\"format_version\":2,\"more\":0");
-        assert!(matches!(Manifest::parse(newer.as_bytes(), path), Err(ManifestError::Version { found: 2, .. })));
+        assert!(matches!(
+            Manifest::parse(newer.as_bytes(), path),
+            Err(ManifestError::Version { found: 2, .. })
+        ));
         let more = text.replace("\"format_version\":1", "\"format_version\":1,\"more\":0");
         assert!(matches!(Manifest::parse(more.as_bytes(), path), Err(ManifestError::Malformed { .. })));
     }

@@ -107,8 +107,13 @@ impl Jailed {
         drop(descriptors);
         ours.set_nonblocking(true).map_err(LaunchError::Control)?;
         let control = UnixStream::from_std(ours).map_err(LaunchError::Control)?;
-        let mut jailed =
-            Self { process: 0, supervisor: child, control: Some(BufReader::new(control)), stderr, exit: None };
+        let mut jailed = Self {
+            process: 0,
+            supervisor: child,
+            control: Some(BufReader::new(control)),
+            stderr,
+            exit: None,
+        };
         match timeout(START_PATIENCE, jailed.report()).await {
             Ok(Some(Report::Started { process })) => {
                 jailed.process = process;

@@ -12,7 +12,10 @@ use std::{
 
 use rustix::{
     fs::{Mode, OFlags, StatVfsMountFlags, open, statvfs},
-    mount::{MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_bind, mount_change, mount_remount, unmount},
+    mount::{
+        MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_bind, mount_change, mount_remount,
+        unmount,
+    },
     process::{chdir, pivot_root},
 };
 

@@ -96,8 +96,8 @@ fn jailed(control: &mut UnixStream) -> Result<Option<Report>, Failure> {
     let read_only = read_only_files(&spec).step("open the memory file")?;
     enter_namespaces(&spec).step("enter namespaces")?;
     root::enter(&spec).step("build the root directory")?;
-    let (child, listener) =
-        start(&spec, descriptors, entrances.unwrap_or_default(), read_only.is_some()).step("start the VMM")?;
+    let (child, listener) = start(&spec, descriptors, entrances.unwrap_or_default(), read_only.is_some())
+        .step("start the VMM")?;
     send(control, &Report::Started { process: child.id() }).step("report the start")?;
     watch(control, child, read_only.zip(listener), remover)
 }

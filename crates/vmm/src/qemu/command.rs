@@ -55,7 +55,9 @@ pub(super) fn arguments(
     let mut arguments: Vec<String> = Vec::new();
     let mut add = |option: &str, value: &str| arguments.extend([option.to_owned(), value.to_owned()]);
     // Nothing but what is named here: no default devices, configuration files, display or network.
-    for (option, value) in [("-display", "none"), ("-monitor", "none"), ("-parallel", "none"), ("-nic", "none")] {
+    for (option, value) in
+        [("-display", "none"), ("-monitor", "none"), ("-parallel", "none"), ("-nic", "none")]
+    {
         add(option, value);
     }
     // The 8259 and 8254 are needed by no guest of ours; the real-time clock is: the guest's first wall clock.
@@ -75,7 +77,9 @@ pub(super) fn arguments(
     let size = format!("size={}M", machine.memory_mib);
     let backend = match memory {
         Memory::Anonymous => format!("memory-backend-ram,id=memory,{size}"),
-        Memory::SharedFile => format!("memory-backend-file,id=memory,{size},mem-path={},share=on", paths::MEMORY),
+        Memory::SharedFile => {
+            format!("memory-backend-file,id=memory,{size},mem-path={},share=on", paths::MEMORY)
+        }
         Memory::PrivateFile => {
             format!("memory-backend-file,id=memory,{size},mem-path={},share=off", paths::MEMORY)
         }
@@ -127,7 +131,9 @@ pub(super) fn directories(program: &Path) -> Vec<std::path::PathBuf> {
             .map(Into::into)
             .to_vec();
     // A QEMU of one's own, in /usr/local or /opt.
-    if let Some(prefix) = program.parent().and_then(Path::parent).filter(|prefix| *prefix != Path::new("/usr")) {
+    if let Some(prefix) =
+        program.parent().and_then(Path::parent).filter(|prefix| *prefix != Path::new("/usr"))
+    {
         directories.extend(["lib", "lib64", "share/qemu"].map(|name| prefix.join(name)));
     }
     directories

@@ -86,7 +86,8 @@ impl QemuVm {
             read_only(&spec.rootfs, paths::ROOTFS),
         ];
         for file in &shown {
-            check_readable(&file.host).map_err(|source| BootError::File { path: file.host.clone(), source })?;
+            check_readable(&file.host)
+                .map_err(|source| BootError::File { path: file.host.clone(), source })?;
         }
         if let Some(files) = files {
             let user = settings.first_user.map(|first| first + spec.placement.slot);
@@ -128,13 +129,14 @@ impl QemuVm {
                 .map_err(|source| RestoreError::File { path: file.host.clone(), source })?;
         }
         let state = &spec.files.device_state;
-        let state =
-            File::open(state).map_err(|source| RestoreError::File { path: state.clone(), source })?;
-        let mut sockets = Sockets::make().map_err(|source| RestoreError::Launch(LaunchError::Control(source)))?;
+        let state = File::open(state).map_err(|source| RestoreError::File { path: state.clone(), source })?;
+        let mut sockets =
+            Sockets::make().map_err(|source| RestoreError::Launch(LaunchError::Control(source)))?;
         sockets.theirs.push(state.into());
         let jail = jail(settings, &spec.placement, spec.machine, arguments, shown);
-        let jailed =
-            Jailed::launch(&settings.supervisor, &jail, sockets.theirs).await.map_err(RestoreError::Launch)?;
+        let jailed = Jailed::launch(&settings.supervisor, &jail, sockets.theirs)
+            .await
+            .map_err(RestoreError::Launch)?;
         match load(sockets.qmp).await {
             Ok(qmp) => Ok(Self { jailed, qmp, agent: Some(sockets.agent), files: None }),
             Err(source) => {
@@ -239,11 +241,12 @@ async fn prepare_migration(qmp: &mut Qmp) -> Result<(), ControlError> {
 }
 
 async fn migrated(qmp: &mut Qmp, command: &'static str) -> Result<(), ControlError> {
-    let completed = qmp.event(command, MIGRATION_PATIENCE, |name, data| match (name, data["status"].as_str()) {
-        ("MIGRATION", Some("completed")) => Some(true),
-        ("MIGRATION", Some("failed" | "cancelled")) => Some(false),
-        _ => None,
-    });
+    let completed =
+        qmp.event(command, MIGRATION_PATIENCE, |name, data| match (name, data["status"].as_str()) {
+            ("MIGRATION", Some("completed")) => Some(true),
+            ("MIGRATION", Some("failed" | "cancelled")) => Some(false),
+            _ => None,
+        });
     if completed.await? {
         return Ok(());
     }

@@ -23,9 +23,7 @@ use self::{
     machine::QemuVm,
 };
 use crate::{
-    backend::{
-        Acceleration, BootError, MicroVm, RestoreError, SavableVm, Snapshots, Vmm, VmmIdentity,
-    },
+    backend::{Acceleration, BootError, MicroVm, RestoreError, SavableVm, Snapshots, Vmm, VmmIdentity},
     jail::Supervisor,
     spec::{BootSpec, RestoreSpec, SnapshotFiles},
 };

@@ -191,7 +191,10 @@ mod tests {
         let error = qmp.execute("stop", json!({})).await.unwrap_err();
         assert_eq!(error.to_string(), "the VMM refused stop: no such thing");
         let error = qmp.execute("cont", json!({})).await.unwrap_err();
-        assert!(matches!(error, ControlError::Closed { command: "cont" } | ControlError::Io { .. }), "{error}");
+        assert!(
+            matches!(error, ControlError::Closed { command: "cont" } | ControlError::Io { .. }),
+            "{error}"
+        );
     }
 
     #[tokio::test]
