@@ -151,7 +151,7 @@ impl Session {
         match result {
             Ok(value) => Ok(value),
             Err(source) => {
-                let last_words = self.vm.last_words().await;
+                let last_words = self.vm.last_words();
                 Err(RunError::Guest { source, last_words })
             }
         }
@@ -176,7 +176,7 @@ async fn explain(mut vm: Box<dyn MicroVm>, error: HandshakeError) -> RunError {
     let error = match error {
         HandshakeError::Control(source) => RunError::Control(source),
         HandshakeError::Guest(source) => {
-            let last_words = vm.last_words().await;
+            let last_words = vm.last_words();
             RunError::Guest { source, last_words }
         }
     };

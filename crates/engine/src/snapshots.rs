@@ -79,7 +79,7 @@ impl Engine {
             Ok(initialised) => initialised,
             Err(mut error) => {
                 if let RunError::Guest { last_words, .. } = &mut error {
-                    *last_words = vm.last_words().await;
+                    *last_words = vm.last_words();
                 }
                 vm.kill().await;
                 return Err(error.into());

@@ -101,7 +101,7 @@ pub trait MicroVm: Send {
 
     /// The last lines of the guest's console and of the VMM's own messages, for an error message. Empty where
     /// there are none. The guest wrote them: they may hold anything.
-    async fn last_words(&mut self) -> String;
+    fn last_words(&self) -> String;
 
     /// The VMM's process on the host, for measurements.
     fn process_id(&self) -> u32;

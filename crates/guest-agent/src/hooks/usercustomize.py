@@ -12,18 +12,16 @@
 #   fork                 have a grandchild wait for the next message, which is its alone:
 #     NUL directory        be the job, with the three streams that come with this
 #   seed                 reseed what is loaded
-# Answers: ready, forked, seeded. Whatever happens here leaves no object behind: garbage collection is off meanwhile, so
-# that its counters stand where they stood, and `_socket`, which cannot be unloaded, is loaded in grandchildren alone.
+# Answers: ready, forked, taken, seeded. Whatever happens here leaves no object behind, so that the garbage collector's
+# counters stand where they would: nothing is imported that is not loaded anyway, and `_socket`, which cannot be unloaded,
+# in grandchildren alone.
 
 
 def _wait():
     import _signal
-    import gc
     import posix
     import sys
 
-    gc.disable()
-    del sys.modules["gc"]
     posix.setresuid(0, 0, 0)
     posix.setresgid(0, 0, 0)
     posix.write(CONTROL, b"ready")
@@ -46,7 +44,6 @@ def _wait():
     posix.setgroups([])
     posix.setresgid(JOB_USER, JOB_USER, JOB_USER)
     posix.setresuid(JOB_USER, JOB_USER, JOB_USER)
-    gc.enable()
 
 
 def _fork(posix, _signal, modules):

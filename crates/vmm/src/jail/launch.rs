@@ -25,7 +25,7 @@ use super::spec::{JailSpec, Report};
 use crate::backend::Exit;
 
 /// How much is kept of what a VMM prints.
-const STDERR_BYTES: usize = 8 << 10;
+const OUTPUT_BYTES: usize = 8 << 10;
 
 /// How long a jail may take to be built on a busy host.
 const START_PATIENCE: Duration = Duration::from_secs(60);
@@ -79,7 +79,7 @@ pub struct Jailed {
     supervisor: Child,
     /// Closing it tells the supervisor to end.
     control: Option<BufReader<UnixStream>>,
-    stderr: Arc<Mutex<Vec<u8>>>,
+    output: Arc<Mutex<Vec<u8>>>,
     exit: Option<Exit>,
 }
 
@@ -99,9 +99,9 @@ impl Jailed {
             .stderr(Stdio::piped())
             .spawn()
             .map_err(|source| LaunchError::Supervisor { program: supervisor.program.clone(), source })?;
-        let stderr = Arc::new(Mutex::new(Vec::new()));
+        let output = Arc::new(Mutex::new(Vec::new()));
         if let Some(pipe) = child.stderr.take() {
-            tokio::spawn(keep_tail(pipe, Arc::clone(&stderr)));
+            tokio::spawn(keep_tail(pipe, Arc::clone(&output)));
         }
         send(&ours, spec, &descriptors).map_err(LaunchError::Control)?;
         drop(descriptors);
@@ -111,7 +111,7 @@ impl Jailed {
             process: 0,
             supervisor: child,
             control: Some(BufReader::new(control)),
-            stderr,
+            output,
             exit: None,
         };
         match timeout(START_PATIENCE, jailed.report()).await {
@@ -153,9 +153,9 @@ impl Jailed {
         let _ = self.supervisor.wait().await;
     }
 
-    /// The end of what the VMM printed.
-    pub fn stderr(&self) -> String {
-        String::from_utf8_lossy(&self.stderr.lock().unwrap_or_else(PoisonError::into_inner)).into_owned()
+    /// The end of what the VMM printed, its guest's console included.
+    pub fn output(&self) -> String {
+        String::from_utf8_lossy(&self.output.lock().unwrap_or_else(PoisonError::into_inner)).into_owned()
     }
 
     async fn report(&mut self) -> Option<Report> {
@@ -191,7 +191,7 @@ async fn keep_tail(mut pipe: ChildStderr, tail: Arc<Mutex<Vec<u8>>>) {
         }
         let mut tail = tail.lock().unwrap_or_else(PoisonError::into_inner);
         tail.extend_from_slice(&buffer[..length]);
-        let excess = tail.len().saturating_sub(STDERR_BYTES);
+        let excess = tail.len().saturating_sub(OUTPUT_BYTES);
         tail.drain(..excess);
     }
 }

@@ -161,7 +161,9 @@ fn start(
     let (ours, theirs) = UnixStream::pair()?;
     let (user, file_bytes) = (spec.user, spec.file_bytes);
     let mut command = Command::new(&spec.program);
-    command.args(&spec.args).env_clear().stdin(Stdio::null()).stdout(Stdio::null());
+    // Where our stderr goes the host process keeps the end of what is printed; nothing is read from its stdout.
+    let output = rustix::io::dup(rustix::stdio::stderr())?;
+    command.args(&spec.args).env_clear().stdin(Stdio::null()).stdout(output);
     // One malloc arena: the VMM has few threads, and each arena costs every clone memory.
     command.env("MALLOC_ARENA_MAX", "1");
     sys::before_exec(&mut command, move || {

@@ -19,9 +19,6 @@ pub(super) const QMP_DESCRIPTOR: i32 = FIRST_DESCRIPTOR;
 pub(super) const AGENT_DESCRIPTOR: i32 = FIRST_DESCRIPTOR + 1;
 pub(super) const STATE_DESCRIPTOR: i32 = FIRST_DESCRIPTOR + 2;
 
-/// The chardev that keeps the last output of the guest's console.
-pub(super) const CONSOLE: &str = "console";
-
 /// How much of TCG's output is kept, in MiB. Its default of 1 GiB would be address space alone, but a guest that
 /// runs through much code would fill it with memory that no snapshot shares.
 const TRANSLATION_CACHE_MIB: u32 = 64;
@@ -88,8 +85,9 @@ pub(super) fn arguments(
 
     add("-chardev", &format!("socket,id=qmp,fd={QMP_DESCRIPTOR}"));
     add("-mon", "chardev=qmp,mode=control");
-    add("-chardev", &format!("ringbuf,id={CONSOLE},size=16384"));
-    add("-serial", &format!("chardev:{CONSOLE}"));
+    // The console goes where QEMU's own messages go: the host keeps the end of both, also when QEMU has ended.
+    add("-chardev", "stdio,id=console,signal=off");
+    add("-serial", "chardev:console");
     add("-device", "virtio-serial-device,max_ports=2");
     add("-chardev", &format!("socket,id=agent,fd={AGENT_DESCRIPTOR}"));
     add("-device", &format!("virtserialport,chardev=agent,name={SERIAL_PORT_NAME}"));

@@ -18,7 +18,7 @@ use tokio::net::UnixStream;
 
 use super::{
     QemuSettings,
-    command::{self, CONSOLE, STATE_DESCRIPTOR, paths},
+    command::{self, STATE_DESCRIPTOR, paths},
     qmp::Qmp,
 };
 use crate::{
@@ -187,14 +187,8 @@ impl MicroVm for QemuVm {
         self.jailed.wait().await
     }
 
-    async fn last_words(&mut self) -> String {
-        let console = self.qmp.execute("ringbuf-read", json!({ "device": CONSOLE, "size": 16384 }));
-        let console = match console.await {
-            Ok(answer) => answer.as_str().unwrap_or_default().to_owned(),
-            // Asked after the VMM has ended, there is only what it printed itself.
-            Err(_) => String::new(),
-        };
-        format!("{}{}", self.jailed.stderr(), console)
+    fn last_words(&self) -> String {
+        self.jailed.output()
     }
 
     fn process_id(&self) -> u32 {
@@ -303,5 +297,5 @@ async fn said(mut jailed: Jailed) -> LastWords {
     // It may still be about to print why.
     let _ = tokio::time::timeout(Duration::from_secs(2), jailed.wait()).await;
     jailed.kill().await;
-    LastWords(jailed.stderr())
+    LastWords(jailed.output())
 }
