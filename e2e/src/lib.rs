@@ -5,11 +5,14 @@
 //! something take a [`TestHost::copy`].
 
 pub mod differential;
+pub mod running;
 mod wiring;
 
 use std::{
+    collections::BTreeSet,
     env, fs,
     io::{Read as _, Write as _},
+    os::unix::ffi::OsStrExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     time::{Duration, Instant},
@@ -18,6 +21,11 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use rustix::fs::{FlockOperation, flock};
 use serde_json::{Value, json};
+
+use crate::running::{Ended, Process};
+
+/// The environment variable by which processes are told from those of other tests: it names the data directory.
+const MARK: &str = "E2E_DATA_DIR";
 
 /// A data directory, and the program that works on it.
 pub struct TestHost {
@@ -53,6 +61,11 @@ impl TestHost {
         }
         host.expect_done(&["snapshot", "create", "--lang", "python", "--if-needed"]);
         host
+    }
+
+    /// The data directory at `data`, whatever it holds.
+    pub fn at(data: &Path) -> Self {
+        Self { data: data.to_owned(), _temporary: None }
     }
 
     /// An empty data directory of its own.
@@ -97,8 +110,14 @@ impl TestHost {
                 command.env_remove(name);
             }
         }
-        command.stdin(Stdio::null());
+        // What it starts inherits this: see `processes`.
+        command.env(MARK, &self.data).stdin(Stdio::null());
         command
+    }
+
+    /// Runs the program to its end, whatever that is.
+    pub fn ended(&self, arguments: &[&str]) -> Ended {
+        Ended::new(&self.output(arguments))
     }
 
     /// Runs the program to its end.
@@ -139,20 +158,23 @@ impl TestHost {
         self.request(&json!({ "language": "python", "code": code })).1
     }
 
-    /// VMMs and supervisors that work on this data directory.
+    /// Processes that work on this data directory: commands, supervisors, VMMs and whatever else they have started.
     pub fn processes(&self) -> Result<Vec<String>> {
-        let mut found = Vec::new();
+        let mark = [MARK.as_bytes(), b"=", self.data.as_os_str().as_bytes(), b"\0"].concat();
+        let mut found = BTreeSet::new();
         for process in fs::read_dir("/proc").context("list /proc")?.flatten() {
-            let Ok(maps) = fs::read_to_string(process.path().join("maps")) else { continue };
-            let line = fs::read(process.path().join("cmdline")).unwrap_or_default();
-            let line = String::from_utf8_lossy(&line).replace('\0', " ");
-            // A VMM has mapped the snapshot's memory; a supervisor is this very program.
-            let supervises = line.contains("vmm-supervisor") && line.contains(&*program().to_string_lossy());
-            if supervises || maps.contains(&*self.data.to_string_lossy()) {
-                found.push(format!("{} {line}", process.file_name().to_string_lossy()));
+            let Ok(id) = process.file_name().to_string_lossy().parse() else { continue };
+            let read = |name: &str| fs::read(process.path().join(name)).unwrap_or_default();
+            let holds = |text: &[u8], part: &[u8]| text.windows(part.len()).any(|window| window == part);
+            // A VMM has an empty environment; but it has mapped the snapshot's memory.
+            if (holds(&read("environ"), &mark) || holds(&read("maps"), self.data.as_os_str().as_bytes()))
+                && let Some(process) = Process::find(id)
+            {
+                found.extend(process.descendants());
+                found.insert(process);
             }
         }
-        Ok(found)
+        Ok(found.into_iter().filter(Process::is_alive).map(|process| format!("{process:?}")).collect())
     }
 
     /// What is left over in the data directory: names of unfinished work.

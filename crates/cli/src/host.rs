@@ -88,8 +88,13 @@ impl HostFacts {
         match global.accel {
             Some(settings::Acceleration::Kvm) => Acceleration::Kvm,
             Some(settings::Acceleration::Tcg) => Acceleration::Tcg,
-            None if self.kvm.is_usable() => Acceleration::Kvm,
-            None => Acceleration::Tcg,
+            None => {
+                if self.kvm.is_usable() {
+                    Acceleration::Kvm
+                } else {
+                    Acceleration::Tcg
+                }
+            }
         }
     }
 }

@@ -120,8 +120,8 @@ impl Engine {
                 }
                 Err(reason) if start == Start::Snapshot => return Err(not_prepared(reason)),
                 Err(reason) => {
-                    let reason =
-                        std::error::Error::source(&reason).map_or(reason.to_string(), |s| s.to_string());
+                    let reason = std::error::Error::source(&reason)
+                        .map_or(reason.to_string(), std::string::ToString::to_string);
                     tracing::warn!(%language, reason, "booting instead of restoring a snapshot");
                 }
             }

@@ -107,7 +107,7 @@ impl Session {
     /// Runs the language's warm-up program in this microVM.
     pub async fn warm_up(&mut self) -> Result<(), RunError> {
         let done = self.client.warm_up(ANSWER_PATIENCE).await;
-        self.explained(done).await
+        self.explained(done)
     }
 
     /// Runs the request, once for each of its stdins.
@@ -136,7 +136,7 @@ impl Session {
         };
         let executions = self.client.run(run, ANSWER_PATIENCE).await;
         self.phases.run = since.elapsed();
-        self.explained(executions).await
+        self.explained(executions)
     }
 
     /// Ends the microVM, and waits until nothing of it is left.
@@ -147,7 +147,7 @@ impl Session {
         self.phases
     }
 
-    async fn explained<T>(&mut self, result: Result<T, GuestError>) -> Result<T, RunError> {
+    fn explained<T>(&self, result: Result<T, GuestError>) -> Result<T, RunError> {
         match result {
             Ok(value) => Ok(value),
             Err(source) => {

@@ -196,13 +196,10 @@ impl Engine {
 
 fn problem(entry: &Entry, current: &Current, thorough: bool, progress: &dyn Progress) -> Option<NotPrepared> {
     let (language, machine) = (entry.language.clone(), machine(entry.size));
-    let manifest = match &entry.manifest {
-        Ok(manifest) => manifest,
+    let Ok(manifest) = &entry.manifest else {
         // The catalogue keeps the error; this one says the same of the same file.
-        Err(_) => {
-            let source = Manifest::read(&entry.directory).err()?;
-            return Some(NotPrepared::Manifest { language, machine, source });
-        }
+        let source = Manifest::read(&entry.directory).err()?;
+        return Some(NotPrepared::Manifest { language, machine, source });
     };
     match entry.check(manifest, current, thorough, progress) {
         Ok(None) => None,

@@ -8,7 +8,7 @@ use std::{
 };
 
 use rustix::{
-    event::{PollFd, PollFlags, Timespec, poll},
+    event::{PollFd, PollFlags},
     fs::{AtFlags, CWD, Mode, OFlags, mkdirat, openat, unlinkat},
     mount::MountFlags,
     process::Pid,
@@ -17,6 +17,7 @@ use rustix::{
 use crate::{
     fault::{Doing, Fault},
     root::mount_with,
+    wait,
 };
 
 /// Where PID 1 mounts the hierarchy. Jobs cannot see it: the runner keeps a descriptor of it instead.
@@ -105,12 +106,11 @@ impl Group<'_> {
             if text.lines().any(|line| line == "populated 0") {
                 return Ok(());
             }
-            let left = deadline
-                .checked_duration_since(Instant::now())
-                .ok_or_else(|| Fault::new(format!("cgroup {} still has processes", self.name)))?;
-            let left = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: i64::from(left.subsec_nanos()) };
             // The kernel reports a change of this file since it was read as an urgent condition.
-            poll(&mut [PollFd::new(&events, PollFlags::PRI)], Some(&left)).doing("wait for a cgroup")?;
+            let changed = wait::ready(&mut [PollFd::new(&events, PollFlags::PRI)], deadline);
+            if !changed.doing("wait for a cgroup")? {
+                return Err(Fault::new(format!("cgroup {} still has processes", self.name)));
+            }
         }
     }
 

@@ -22,7 +22,7 @@ use std::{
 
 use protocol::message::{Interpreter, Runtime};
 use rustix::{
-    event::{PollFd, PollFlags, Timespec, poll},
+    event::{PollFd, PollFlags},
     fs::{AtFlags, CWD, Timestamps, stat, utimensat},
     io::{Errno, FdFlags, fcntl_dupfd_cloexec, fcntl_setfd},
     net::{
@@ -38,7 +38,7 @@ use crate::{
     fault::{Doing, Fault},
     fresh,
     output::{self, JobEnds, OurEnds},
-    sys,
+    sys, wait,
 };
 
 const PYTHON_HOOK: &str = include_str!("hooks/usercustomize.py");
@@ -145,23 +145,17 @@ impl Initialised {
     }
 
     fn expect(&self, wanted: &str) -> Result<(), Fault> {
-        match self.receive(PATIENCE)? {
+        match self.receive()? {
             answer if answer == wanted => Ok(()),
             answer => Err(Fault::new(format!("the interpreter said {answer:?} instead of {wanted:?}"))),
         }
     }
 
-    fn receive(&self, patience: Duration) -> Result<String, Fault> {
-        let deadline = Instant::now() + patience;
-        loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            let left = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: i64::from(left.subsec_nanos()) };
-            match poll(&mut [PollFd::new(&self.control, PollFlags::IN)], Some(&left)) {
-                Ok(0) => return Err(Fault::new("the initialised interpreter does not answer")),
-                Ok(_) => break,
-                Err(Errno::INTR) => {}
-                Err(error) => return Err(error).doing("wait for the initialised interpreter"),
-            }
+    fn receive(&self) -> Result<String, Fault> {
+        let answered =
+            wait::ready(&mut [PollFd::new(&self.control, PollFlags::IN)], Instant::now() + PATIENCE);
+        if !answered.doing("wait for the initialised interpreter")? {
+            return Err(Fault::new("the initialised interpreter does not answer"));
         }
         let mut answer = [0; 256];
         let received = recvmsg(
@@ -199,8 +193,14 @@ impl Hook {
         let library = path.parent().ok_or_else(|| Fault::new("a hook without a directory"))?;
         let is = stat(library).doing("look at the interpreter's library")?;
         let library = Timestamps {
-            last_access: Timespec { tv_sec: is.st_atime, tv_nsec: is.st_atime_nsec.cast_signed() },
-            last_modification: Timespec { tv_sec: is.st_mtime, tv_nsec: is.st_mtime_nsec.cast_signed() },
+            last_access: rustix::time::Timespec {
+                tv_sec: is.st_atime,
+                tv_nsec: is.st_atime_nsec.cast_signed(),
+            },
+            last_modification: rustix::time::Timespec {
+                tv_sec: is.st_mtime,
+                tv_nsec: is.st_mtime_nsec.cast_signed(),
+            },
         };
         Ok(Self { path, library })
     }

@@ -30,6 +30,7 @@ mod scratch;
 mod supervise;
 mod sys;
 mod uevent;
+mod wait;
 
 use std::process::ExitCode;
 

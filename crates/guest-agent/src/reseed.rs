@@ -19,7 +19,7 @@ pub(crate) fn kernel(random: &File, entropy: &Bytes, realtime_unix_nanos: u64) -
     sys::reseed_kernel(random, entropy).doing("reseed the kernel's random numbers")?;
     let now = Timespec {
         tv_sec: i64::try_from(realtime_unix_nanos / 1_000_000_000).doing("read the host's clock")?,
-        tv_nsec: (realtime_unix_nanos % 1_000_000_000) as i64,
+        tv_nsec: i64::try_from(realtime_unix_nanos % 1_000_000_000).doing("read the host's clock")?,
     };
     clock_settime(ClockId::Realtime, now).doing("set the clock")
 }

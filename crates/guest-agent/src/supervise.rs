@@ -7,15 +7,16 @@ use std::{
 
 use protocol::message::{Execution, Outcome};
 use rustix::{
-    event::{PollFd, PollFlags, Timespec, poll},
+    event::{PollFd, PollFlags},
     io::Errno,
-    process::{Pid, PidfdFlags, WaitOptions, pidfd_open, wait},
+    process::{Pid, PidfdFlags, WaitOptions, WaitStatus, pidfd_open, wait as wait_for_child},
 };
 
 use crate::{
     cgroup::Group,
     fault::{Doing, Fault},
     output::{Capture, Feed},
+    wait,
 };
 
 /// How often orphans are reaped while a job runs: the kernel has no event to wait for that tells of them.
@@ -103,28 +104,17 @@ fn wait_for_events(
     let mut descriptors = vec![PollFd::new(pidfd, PollFlags::IN)];
     descriptors.extend(feed.pipe().map(|pipe| PollFd::new(pipe, PollFlags::OUT)));
     descriptors.extend(captures.iter().filter_map(|c| Some(PollFd::new(c.pipe()?, PollFlags::IN))));
-    let left = until.saturating_duration_since(Instant::now());
-    let left = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: i64::from(left.subsec_nanos()) };
-    match poll(&mut descriptors, Some(&left)) {
-        Ok(_) | Err(Errno::INTR) => Ok(()),
-        Err(error) => Err(error).doing("wait for a program"),
-    }
+    wait::ready(&mut descriptors, until).doing("wait for a program").map(drop)
 }
 
 /// Reads both streams to their ends, which come once all writers are dead.
 fn drain(captures: &mut [Capture; 2], buffer: &mut [u8]) -> Result<(), Fault> {
     let deadline = Instant::now() + KILL_PATIENCE;
     while captures.iter().any(|capture| capture.pipe().is_some()) {
-        let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Err(Fault::new("a killed job's output does not end"));
-        }
-        let left = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: i64::from(left.subsec_nanos()) };
         let mut descriptors: Vec<_> =
             captures.iter().filter_map(|c| Some(PollFd::new(c.pipe()?, PollFlags::IN))).collect();
-        match poll(&mut descriptors, Some(&left)) {
-            Ok(_) | Err(Errno::INTR) => {}
-            Err(error) => return Err(error).doing("wait for a job's output"),
+        if !wait::ready(&mut descriptors, deadline).doing("wait for a job's output")? {
+            return Err(Fault::new("a killed job's output does not end"));
         }
         drop(descriptors);
         for capture in captures.iter_mut() {
@@ -138,10 +128,10 @@ fn drain(captures: &mut [Capture; 2], buffer: &mut [u8]) -> Result<(), Fault> {
 fn reap(process: Option<Pid>) -> Result<Option<Outcome>, Fault> {
     let mut found = None;
     loop {
-        match wait(WaitOptions::NOHANG) {
+        match wait_for_child(WaitOptions::NOHANG) {
             Ok(Some((pid, status))) => {
                 if Some(pid) == process {
-                    found = Some(outcome(status.as_raw() as i32));
+                    found = Some(outcome(status));
                 }
             }
             Ok(None) | Err(Errno::CHILD) => return Ok(found),
@@ -151,24 +141,12 @@ fn reap(process: Option<Pid>) -> Result<Option<Outcome>, Fault> {
     }
 }
 
-/// What a wait status (wait(2)) says.
-fn outcome(status: i32) -> Outcome {
-    match (status & 0x7f, (status >> 8) & 0xff) {
-        (0, code) => Outcome::Exited { code: code as u8 },
-        (signal, _) => Outcome::Killed { signal: signal as u8 },
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn wait_statuses_are_told_apart() {
-        assert_eq!(outcome(0), Outcome::Exited { code: 0 });
-        assert_eq!(outcome(255 << 8), Outcome::Exited { code: 255 });
-        assert_eq!(outcome(9), Outcome::Killed { signal: 9 });
-        // The bit that tells of a core dump is not the signal's.
-        assert_eq!(outcome(0x80 | 11), Outcome::Killed { signal: 11 });
+/// What a wait status says.
+fn outcome(status: WaitStatus) -> Outcome {
+    // A number that does not fit cannot come from Linux.
+    let number = |number: i32| u8::try_from(number).unwrap_or(u8::MAX);
+    match (status.exit_status(), status.terminating_signal()) {
+        (Some(code), _) => Outcome::Exited { code: number(code) },
+        (None, signal) => Outcome::Killed { signal: number(signal.unwrap_or_default()) },
     }
 }

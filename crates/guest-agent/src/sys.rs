@@ -20,6 +20,10 @@ const RNDRESEEDCRNG: Opcode = opcode::none(b'R', 0x07);
 /// `SIOCSIFFLAGS` of netdevice(7).
 const SIOCSIFFLAGS: Opcode = 0x8914;
 
+/// The length of a reseed's entropy, as the kernel takes it.
+#[expect(clippy::cast_possible_wrap, clippy::cast_possible_truncation, reason = "it is 64")]
+const ENTROPY_BYTES: i32 = protocol::limits::ENTROPY_BYTES as i32;
+
 /// `struct rand_pool_info` with room for the entropy of one reseed.
 #[repr(C)]
 struct EntropyPool {
@@ -50,8 +54,7 @@ pub(crate) fn reseed_kernel(
     random: impl AsFd,
     bytes: [u8; protocol::limits::ENTROPY_BYTES],
 ) -> rustix::io::Result<()> {
-    let size_bytes = bytes.len() as i32;
-    let pool = EntropyPool { entropy_bits: size_bytes * 8, size_bytes, bytes };
+    let pool = EntropyPool { entropy_bits: 8 * ENTROPY_BYTES, size_bytes: ENTROPY_BYTES, bytes };
     // SAFETY: see the implementation of `Ioctl`.
     unsafe { ioctl::ioctl(random.as_fd(), AddEntropy(pool))? };
     // SAFETY: this ioctl takes no argument.
@@ -66,9 +69,11 @@ struct InterfaceFlags {
     rest: [u8; 22],
 }
 
+/// The flag of netdevice(7) that brings a device up.
+const IFF_UP: i16 = 1;
+
 /// Brings the loopback device up: programs expect to reach themselves at 127.0.0.1.
 pub(crate) fn bring_loopback_up(socket: impl AsFd) -> rustix::io::Result<()> {
-    const IFF_UP: i16 = 1;
     let mut name = [0; 16];
     name[..2].copy_from_slice(b"lo");
     let request = InterfaceFlags { name, flags: IFF_UP, rest: [0; 22] };

@@ -6,7 +6,7 @@ use std::{
 };
 
 use rustix::{
-    event::{PollFd, PollFlags, Timespec, poll},
+    event::{PollFd, PollFlags},
     net::{
         AddressFamily, RecvFlags, SocketFlags, SocketType, bind,
         netlink::{KOBJECT_UEVENT, SocketAddrNetlink},
@@ -14,7 +14,13 @@ use rustix::{
     },
 };
 
-use crate::fault::{Doing, Fault};
+use crate::{
+    fault::{Doing, Fault},
+    wait,
+};
+
+/// The multicast group of the kernel's own events, as opposed to those that udev passes on.
+const KERNEL_EVENTS: u32 = 1;
 
 /// A subscription to the kernel's device events.
 pub(crate) struct DeviceEvents(OwnedFd);
@@ -29,7 +35,6 @@ impl DeviceEvents {
             Some(KOBJECT_UEVENT),
         )
         .doing("open the device event socket")?;
-        const KERNEL_EVENTS: u32 = 1;
         bind(&socket, &SocketAddrNetlink::new(0, KERNEL_EVENTS)).doing("subscribe to device events")?;
         Ok(Self(socket))
     }
@@ -46,23 +51,17 @@ impl DeviceEvents {
             if let Some(found) = find()? {
                 return Ok(found);
             }
-            let left = deadline
-                .checked_duration_since(Instant::now())
-                .ok_or_else(|| Fault::new(format!("no {what} within {} s", timeout.as_secs())))?;
-            let left = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: i64::from(left.subsec_nanos()) };
-            let mut sockets = [PollFd::new(&self.0, PollFlags::IN)];
-            match poll(&mut sockets, Some(&left)) {
-                Ok(0) | Err(rustix::io::Errno::INTR) => {}
-                Ok(_) => {
-                    // What the event says does not matter: `find` looks for itself. ENOBUFS tells that
-                    // events were lost, which is as good a reason to look again.
-                    let mut event = [0; 8192];
-                    match recv(&self.0, &mut event[..], RecvFlags::empty()) {
-                        Ok(_) | Err(rustix::io::Errno::NOBUFS) => {}
-                        Err(error) => return Err(error).doing("read a device event"),
-                    }
-                }
-                Err(error) => return Err(error).doing("wait for a device event"),
+            if !wait::ready(&mut [PollFd::new(&self.0, PollFlags::IN)], deadline)
+                .doing("wait for a device event")?
+            {
+                return Err(Fault::new(format!("no {what} within {} s", timeout.as_secs())));
+            }
+            // What the event says does not matter: `find` looks for itself. ENOBUFS tells that events were lost,
+            // which is as good a reason to look again.
+            let mut event = [0; 8192];
+            match recv(&self.0, &mut event[..], RecvFlags::empty()) {
+                Ok(_) | Err(rustix::io::Errno::NOBUFS) => {}
+                Err(error) => return Err(error).doing("read a device event"),
             }
         }
     }

@@ -74,7 +74,7 @@ pub fn encode<T: Serialize>(message: &T) -> Result<Vec<u8>, FrameError> {
     let length = frame.len() - HEADER_BYTES;
     match u32::try_from(length) {
         Ok(header) if length <= MAX_FRAME_BYTES => {
-            frame[..HEADER_BYTES].copy_from_slice(&header.to_be_bytes())
+            frame[..HEADER_BYTES].copy_from_slice(&header.to_be_bytes());
         }
         _ => return Err(FrameError::Length(length as u64)),
     }
@@ -128,7 +128,7 @@ mod tests {
 
     #[test]
     fn a_length_out_of_bounds_is_refused_before_anything_is_allocated() {
-        for length in [0, MAX_FRAME_BYTES as u32 + 1, u32::MAX] {
+        for length in [0, u32::try_from(MAX_FRAME_BYTES).unwrap() + 1, u32::MAX] {
             let mut channel = &length.to_be_bytes()[..];
             let error = read::<GuestMessage>(&mut channel).unwrap_err();
             assert!(matches!(error, FrameError::Length(l) if l == u64::from(length)), "{error}");

@@ -97,7 +97,7 @@ pub struct Runtime {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Interpreter {
-    /// CPython 3.8 or newer.
+    /// `CPython` 3.8 or newer.
     Python,
 }
 

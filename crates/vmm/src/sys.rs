@@ -109,6 +109,10 @@ impl Drop for ScratchMemory {
 
 /// Installs a filter that asks the holder of the returned descriptor about every `openat` for reading *and* writing
 /// of this process and its children. Needs `no_new_privs`.
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "constants of the kernel's interface"
+)]
 pub(crate) fn ask_about_writable_opens() -> io::Result<OwnedFd> {
     use libc::{
         BPF_ABS, BPF_ALU, BPF_AND, BPF_JEQ, BPF_JMP, BPF_K, BPF_LD, BPF_RET, BPF_W, SECCOMP_RET_ALLOW,
@@ -195,6 +199,7 @@ pub(crate) fn receive_open(listener: BorrowedFd<'_>) -> rustix::io::Result<Pendi
 }
 
 /// Lets the kernel carry the system call out as if nobody had asked.
+#[expect(clippy::cast_possible_truncation, reason = "a constant of the kernel's interface")]
 pub(crate) fn let_open_continue(listener: BorrowedFd<'_>, id: u64) -> rustix::io::Result<()> {
     let flags = libc::SECCOMP_USER_NOTIF_FLAG_CONTINUE as u32;
     let answer = libc::seccomp_notif_resp { id, val: 0, error: 0, flags };
@@ -203,6 +208,11 @@ pub(crate) fn let_open_continue(listener: BorrowedFd<'_>, id: u64) -> rustix::io
 }
 
 /// Has the system call return a copy of `file`.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "constants of the kernel's interface"
+)]
 pub(crate) fn answer_open(listener: BorrowedFd<'_>, id: u64, file: BorrowedFd<'_>) -> rustix::io::Result<()> {
     let answer = libc::seccomp_notif_addfd {
         id,

@@ -2,6 +2,7 @@
 
 mod benchmark;
 mod completions;
+mod doctor;
 mod rootfs;
 mod run;
 mod setup;
@@ -16,6 +17,8 @@ use crate::{failure::Failure, settings::Global};
 pub(crate) enum Command {
     /// Prepares this host: installs packages and makes the kernel bundle. Safe to repeat
     Setup(setup::SetupArgs),
+    /// Says what this host has and lacks, each finding with its fix
+    Doctor(doctor::DoctorArgs),
     /// Makes and lists rootfs images
     #[command(subcommand)]
     Rootfs(rootfs::RootfsCommand),
@@ -36,6 +39,7 @@ pub(crate) enum Command {
 pub(crate) async fn run(command: Command, global: &Global) -> Result<ExitCode, Failure> {
     match command {
         Command::Setup(args) => setup::run(args, global).await,
+        Command::Doctor(args) => doctor::run(args, global).await,
         Command::Rootfs(command) => rootfs::run(command, global).await,
         Command::Snapshot(command) => snapshot::run(command, global).await,
         Command::Host(args) => run::host(args, global).await,

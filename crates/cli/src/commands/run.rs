@@ -92,19 +92,15 @@ pub(super) async fn host(args: HostArgs, global: &Global) -> Result<ExitCode, Fa
 
 /// Runs `run`.
 pub(super) async fn run(args: RunArgs, global: &Global) -> Result<ExitCode, Failure> {
-    let request = match &args.request {
-        Some(file) => {
-            let file = file.clone();
-            let text = blocking(move || read_bounded(&file)).await?;
-            Request::from_json(&text, &Languages::built_in())
-        }
-        None => {
-            let lang =
-                args.lang.or_else(|| guess_language(args.program.file.as_deref())).ok_or_else(|| {
-                    Failure::usage(anyhow::anyhow!("which language?")).hint("name it with --lang".to_owned())
-                })?;
-            args.program.request(&lang)?
-        }
+    let request = if let Some(file) = &args.request {
+        let file = file.clone();
+        let text = blocking(move || read_bounded(&file)).await?;
+        Request::from_json(&text, &Languages::built_in())
+    } else {
+        let lang = args.lang.or_else(|| guess_language(args.program.file.as_deref())).ok_or_else(|| {
+            Failure::usage(anyhow::anyhow!("which language?")).hint("name it with --lang".to_owned())
+        })?;
+        args.program.request(&lang)?
     };
     answer(request, best_machine, Start::Best, global).await
 }

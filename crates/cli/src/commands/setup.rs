@@ -31,6 +31,7 @@ const DIRECTORIES: [&str; 6] =
 
 /// Arguments of `setup`.
 #[derive(clap::Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 #[command(after_help = "Examples:
   infra.operator setup
   infra.operator setup --skip-packages --kernel vmlinuz --modules lib/modules/6.12.1")]

@@ -159,7 +159,7 @@ pub(super) fn reason(problem: &engine::NotPrepared) -> String {
     let mut reason = problem.to_string();
     let mut cause = std::error::Error::source(problem);
     while let Some(error) = cause {
-        reason.push_str(&format!(": {error}"));
+        reason = format!("{reason}: {error}");
         cause = error.source();
     }
     reason

@@ -159,7 +159,7 @@ mod tests {
     use super::*;
 
     /// A QEMU that says `lines`, each after a line of the client but for the first.
-    async fn speaking(lines: &'static [&'static str]) -> UnixStream {
+    fn speaking(lines: &'static [&'static str]) -> UnixStream {
         let (ours, theirs) = UnixStream::pair().unwrap();
         tokio::spawn(async move {
             let mut theirs = BufReader::new(theirs);
@@ -178,7 +178,7 @@ mod tests {
     #[tokio::test]
     async fn events_before_an_answer_are_kept_for_later() {
         let lines = [GREETING, "{\"return\":{}}\n", "{\"event\":\"STOP\",\"data\":{}}\n{\"return\":7}\n"];
-        let mut qmp = Qmp::negotiate(speaking(Box::leak(Box::new(lines))).await).await.unwrap();
+        let mut qmp = Qmp::negotiate(speaking(Box::leak(Box::new(lines)))).await.unwrap();
         assert_eq!(qmp.execute("stop", json!({})).await.unwrap(), json!(7));
         qmp.event("stop", PATIENCE, |name, _| (name == "STOP").then_some(())).await.unwrap();
     }
@@ -187,7 +187,7 @@ mod tests {
     async fn a_refusal_names_the_reason_and_an_end_names_the_command() {
         let refusal = "{\"error\":{\"class\":\"GenericError\",\"desc\":\"no such thing\"}}\n";
         let lines = [GREETING, "{\"return\":{}}\n", refusal];
-        let mut qmp = Qmp::negotiate(speaking(Box::leak(Box::new(lines))).await).await.unwrap();
+        let mut qmp = Qmp::negotiate(speaking(Box::leak(Box::new(lines)))).await.unwrap();
         let error = qmp.execute("stop", json!({})).await.unwrap_err();
         assert_eq!(error.to_string(), "the VMM refused stop: no such thing");
         let error = qmp.execute("cont", json!({})).await.unwrap_err();
@@ -199,7 +199,7 @@ mod tests {
 
     #[tokio::test]
     async fn garbage_is_an_error() {
-        assert!(Qmp::negotiate(speaking(&["no json\n"]).await).await.is_err());
-        assert!(Qmp::negotiate(speaking(&["{\"other\":1}\n"]).await).await.is_err());
+        assert!(Qmp::negotiate(speaking(&["no json\n"])).await.is_err());
+        assert!(Qmp::negotiate(speaking(&["{\"other\":1}\n"])).await.is_err());
     }
 }

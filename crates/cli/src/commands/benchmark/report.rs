@@ -71,11 +71,14 @@ impl Report {
             let summary = Summary::of(&pairwise_ratios(samples.of(figure), samples.of(base)))?;
             Some(Ratio { name: format!("{figure} / {base}"), summary: rounded(summary) })
         };
+        let mut figures: Vec<Figure> = samples.all().iter().filter_map(figure).collect();
+        // Times, then sizes, each in the order in which they were taken.
+        figures.sort_by_key(|figure| figure.unit);
         Self {
             language,
             machine,
             host,
-            figures: samples.all().iter().filter_map(figure).collect(),
+            figures,
             ratios: compared.iter().filter_map(ratio).collect(),
             missing: samples.all_missing().to_vec(),
         }

@@ -6,7 +6,7 @@ use images::Progress;
 use serde::Serialize;
 
 /// What samples are counted in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub(super) enum Unit {
     /// Thousandths of a second.
     #[serde(rename = "ms")]

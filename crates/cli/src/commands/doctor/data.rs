@@ -1,10 +1,16 @@
 //! What lies in the data directory, but for snapshots: the directory itself, disk, kernel bundle, images.
 
-use std::{io, path::{Path, PathBuf}};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
 use images::{BundleManifest, OpenKernelError};
 
-use super::{finding::Finding, fix::{Shell, quote}};
+use super::{
+    finding::{Finding, chain},
+    fix::{Shell, quote},
+};
 use crate::settings::DEFAULT_MACHINE;
 
 /// What a snapshot of the usual size takes beyond its memory, in MiB, with room for its image.
@@ -64,15 +70,21 @@ pub(super) fn directory(facts: &DirectoryFacts, shell: &Shell) -> Finding {
             let fix = shell.as_root(&format!("{make} {quoted}"));
             Finding::problem(NAME, format!("{path} does not exist and cannot be made: {error}"), fix)
         }
-        DirectoryState::Hidden(error) => {
-            Finding::problem(NAME, format!("{path} cannot be looked at: {error}"), "choose another with --data-dir".to_owned())
-        }
+        DirectoryState::Hidden(error) => Finding::problem(
+            NAME,
+            format!("{path} cannot be looked at: {error}"),
+            "choose another with --data-dir".to_owned(),
+        ),
         DirectoryState::NoDirectory => {
             let fix = "move it away, or choose another with --data-dir".to_owned();
             Finding::problem(NAME, format!("{path} is no directory"), fix)
         }
         DirectoryState::Present { owner, obstacle: Some((place, error)), .. } => {
-            let whose = if *owner == facts.user { String::new() } else { format!(" ({path} belongs to user {owner})") };
+            let whose = if *owner == facts.user {
+                String::new()
+            } else {
+                format!(" ({path} belongs to user {owner})")
+            };
             let fix = if error.kind() == io::ErrorKind::ReadOnlyFilesystem {
                 shell.as_root(&format!("mount -o remount,rw \"$(findmnt -n -o TARGET -T {quoted})\""))
             } else {
@@ -81,7 +93,8 @@ pub(super) fn directory(facts: &DirectoryFacts, shell: &Shell) -> Finding {
             Finding::problem(NAME, format!("{} cannot be written: {error}{whose}", place.display()), fix)
         }
         DirectoryState::Present { owner, .. } if *owner != facts.user => {
-            let detail = format!("{path} belongs to user {owner}, who will not be able to change what is made now");
+            let detail =
+                format!("{path} belongs to user {owner}, who will not be able to change what is made now");
             Finding::warning(NAME, detail, take)
         }
         DirectoryState::Present { mode, .. } if mode & GROUP_AND_OTHERS_WRITE != 0 => {
@@ -107,41 +120,55 @@ pub(super) fn disk(facts: Option<DiskFacts>, path: &Path, shell: &Shell) -> Find
     let quoted = quote(path);
     let fix = shell.as_root(&format!("du -x -h --max-depth=2 {quoted} | sort -h | tail"));
     let Some(DiskFacts { free_mib, free_files }) = facts else {
-        return Finding::warning(NAME, format!("cannot tell the free space of {}", path.display()), format!("df {quoted}"));
+        return Finding::warning(
+            NAME,
+            format!("cannot tell the free space of {}", path.display()),
+            format!("df {quoted}"),
+        );
     };
     let needed_mib = u64::from(DEFAULT_MACHINE.memory_mib) + DISK_RESERVE_MIB;
     if free_files.is_some_and(|files| files < LEAST_FILES) {
         let detail = format!("nearly full: the disk of {} has no room for more files", path.display());
-        return Finding::problem(NAME, detail, shell.as_root(&format!("du -x --inodes --max-depth=2 {quoted} | sort -n | tail")));
+        return Finding::problem(
+            NAME,
+            detail,
+            shell.as_root(&format!("du -x --inodes --max-depth=2 {quoted} | sort -n | tail")),
+        );
     }
     if free_mib < DISK_LEAST_MIB {
         return Finding::problem(NAME, format!("full: {free_mib} MiB free"), fix);
     }
     if free_mib < needed_mib {
-        let detail = format!("nearly full: {free_mib} MiB free, one more image and snapshot may need {needed_mib} MiB");
+        let detail = format!(
+            "nearly full: {free_mib} MiB free, one more image and snapshot may need {needed_mib} MiB"
+        );
         return Finding::warning(NAME, detail, fix);
     }
     Finding::ok(NAME, format!("{free_mib} MiB free"))
 }
 
 /// The kernel bundle, and whether its guest agent is this release's.
-pub(super) fn bundle(opened: Result<(&BundleManifest, bool), OpenKernelError>, shell: &Shell) -> Finding {
+pub(super) fn bundle(opened: Result<(&BundleManifest, bool), &OpenKernelError>, shell: &Shell) -> Finding {
     const NAME: &str = "kernel bundle";
     match opened {
         Ok((manifest, true)) => Finding::ok(NAME, format!("Linux {}", manifest.kernel_release)),
-        Ok((_, false)) => {
-            Finding::problem(NAME, "made by another release: its guest agent is not this one's", shell.operator("setup"))
-        }
+        Ok((_, false)) => Finding::problem(
+            NAME,
+            "made by another release: its guest agent is not this one's",
+            shell.operator("setup"),
+        ),
         Err(error) => {
-            let fix = match &error {
-                OpenKernelError::Read { path, source } if source.kind() == io::ErrorKind::PermissionDenied => {
+            let fix = match error {
+                OpenKernelError::Read { path, source }
+                    if source.kind() == io::ErrorKind::PermissionDenied =>
+                {
                     shell.as_root(&format!("chmod a+r {}", quote(path)))
                 }
                 // `setup` looks at sizes alone and would leave it as it is.
                 OpenKernelError::Digest { .. } => shell.operator("setup --renew"),
                 _ => shell.operator("setup"),
             };
-            Finding::problem(NAME, format!("{:#}", anyhow::Error::new(error)), fix)
+            Finding::problem(NAME, chain(error), fix)
         }
     }
 }
@@ -194,7 +221,11 @@ pub(super) fn readable(closed: &[PathBuf], shell: &Shell) -> Finding {
     let paths: Vec<_> = closed.iter().map(|path| path.display().to_string()).collect();
     let quoted: Vec<_> = closed.iter().map(|path| quote(path)).collect();
     let fix = shell.as_root(&format!("chmod a+r {}", quoted.join(" ")));
-    Finding::problem(NAME, format!("VMMs, which have users of their own, cannot read {}", paths.join(" and ")), fix)
+    Finding::problem(
+        NAME,
+        format!("VMMs, which have users of their own, cannot read {}", paths.join(" and ")),
+        fix,
+    )
 }
 
 #[cfg(test)]

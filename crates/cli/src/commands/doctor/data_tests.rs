@@ -73,13 +73,24 @@ fn a_kernel_bundle_that_is_missing_damaged_or_old_is_a_problem() {
     let path = || PathBuf::from("/d/kernel/vmlinux");
     let cases = [
         (bundle(Ok((&manifest, false)), &ROOT), "infra.operator setup"),
-        (bundle(Err(OpenKernelError::Absent { directory: path() }), &ROOT), "infra.operator setup"),
-        (bundle(Err(OpenKernelError::Size { path: path(), found: 1, expected: 2 }), &ROOT), "infra.operator setup"),
-        (bundle(Err(OpenKernelError::Digest { path: path() }), &ROOT), "infra.operator setup --renew"),
-        (bundle(Err(OpenKernelError::Read { path: path(), source: denied() }), &USER), "sudo chmod a+r /d/kernel/vmlinux"),
+        (bundle(Err(&OpenKernelError::Absent { directory: path() }), &ROOT), "infra.operator setup"),
+        (
+            bundle(Err(&OpenKernelError::Size { path: path(), found: 1, expected: 2 }), &ROOT),
+            "infra.operator setup",
+        ),
+        (bundle(Err(&OpenKernelError::Digest { path: path() }), &ROOT), "infra.operator setup --renew"),
+        (
+            bundle(Err(&OpenKernelError::Read { path: path(), source: denied() }), &USER),
+            "sudo chmod a+r /d/kernel/vmlinux",
+        ),
     ];
     for (finding, fix) in cases {
-        assert_eq!((finding.status, finding.fix.as_deref()), (Status::Problem, Some(fix)), "{}", finding.detail);
+        assert_eq!(
+            (finding.status, finding.fix.as_deref()),
+            (Status::Problem, Some(fix)),
+            "{}",
+            finding.detail
+        );
     }
 }
 
@@ -92,7 +103,8 @@ fn images_are_good_damaged_unknown_or_missing() {
         bytes: 200 << 20,
         problem: problem.map(str::to_owned),
     };
-    let given = [facts("python", true, None), facts("ruby", true, Some("truncated")), facts("abc", false, None)];
+    let given =
+        [facts("python", true, None), facts("ruby", true, Some("truncated")), facts("abc", false, None)];
     let findings = images(&given, "python", &ROOT);
     let status: Vec<_> = findings.iter().map(|finding| finding.status).collect();
     assert_eq!(status, [Status::Ok, Status::Problem, Status::Warning]);

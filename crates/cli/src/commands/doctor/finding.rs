@@ -55,12 +55,20 @@ impl Finding {
     }
 
     /// It could be better.
-    pub(super) fn warning(name: impl Into<String>, detail: impl Into<String>, fix: impl Into<Option<String>>) -> Self {
+    pub(super) fn warning(
+        name: impl Into<String>,
+        detail: impl Into<String>,
+        fix: impl Into<Option<String>>,
+    ) -> Self {
         Self { name: name.into(), status: Status::Warning, detail: detail.into(), fix: fix.into() }
     }
 
     /// It does not work.
-    pub(super) fn problem(name: impl Into<String>, detail: impl Into<String>, fix: impl Into<Option<String>>) -> Self {
+    pub(super) fn problem(
+        name: impl Into<String>,
+        detail: impl Into<String>,
+        fix: impl Into<Option<String>>,
+    ) -> Self {
         Self { name: name.into(), status: Status::Problem, detail: detail.into(), fix: fix.into() }
     }
 }
@@ -104,6 +112,18 @@ impl Report {
     }
 }
 
+/// An error with its causes.
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text += ": ";
+        text += &cause.to_string();
+        source = cause.source();
+    }
+    text
+}
+
 /// Names of files are part of findings: no control characters reach a terminal, and a finding stays on its line.
 fn printable(text: &str) -> String {
     text.trim().chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
@@ -145,7 +165,7 @@ mod tests {
 
     #[test]
     fn json_has_the_words_in_lower_case_and_a_fix_that_may_be_null() {
-        let json = serde_json::to_value(report()).unwrap();
+        let json = serde_json::to_value(report()).expect("JSON");
         assert_eq!(json["status"], "problem");
         let first = serde_json::json!({"name": "kvm", "status": "ok", "detail": "it is there", "fix": null});
         assert_eq!(json["findings"][0], first);

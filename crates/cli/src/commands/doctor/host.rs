@@ -7,7 +7,10 @@ use vmm::{
     qemu::{Installation, ProbeError},
 };
 
-use super::{finding::Finding, fix::{Shell, quote}};
+use super::{
+    finding::{Finding, chain},
+    fix::{Shell, quote},
+};
 use crate::settings::{Acceleration, DEFAULT_MACHINE};
 
 /// Programs that make images and kernel bundles, each with the Debian package that has it.
@@ -29,11 +32,16 @@ const SMALLEST_MACHINE_MIB: u64 = 128;
 /// What a VMM needs besides its guest's memory, in MiB: QEMU itself and its translations.
 const OVERHEAD_MIB: u64 = 96;
 
-/// CAP_SYS_ADMIN's bit among a process's capabilities (`linux/capability.h`).
+/// `CAP_SYS_ADMIN`'s bit among a process's capabilities (`linux/capability.h`).
 const CAP_SYS_ADMIN: u32 = 21;
 
 /// QEMU, the VMM. `named` where the user has chosen it; `has_apt` on Debian.
-pub(super) fn qemu(found: Result<&Installation, ProbeError>, named: bool, has_apt: bool, shell: &Shell) -> Finding {
+pub(super) fn qemu(
+    found: Result<Installation, ProbeError>,
+    named: bool,
+    has_apt: bool,
+    shell: &Shell,
+) -> Finding {
     const NAME: &str = "qemu";
     const PACKAGE: &str = "qemu-system-x86";
     let error = match found {
@@ -43,7 +51,9 @@ pub(super) fn qemu(found: Result<&Installation, ProbeError>, named: bool, has_ap
         Err(error) => error,
     };
     let fix = match &error {
-        _ if named => "name a QEMU that works with --qemu, or leave it (and LLM_FIRECRACKER_QEMU) out".to_owned(),
+        _ if named => {
+            "name a QEMU that works with --qemu, or leave it (and LLM_FIRECRACKER_QEMU) out".to_owned()
+        }
         _ if !has_apt => "install QEMU 7.2 or newer with the package manager of this system".to_owned(),
         ProbeError::Missing if shell.is_root => shell.operator("setup"),
         ProbeError::Missing => shell.install(&[PACKAGE]),
@@ -52,7 +62,15 @@ pub(super) fn qemu(found: Result<&Installation, ProbeError>, named: bool, has_ap
             shell.as_root(&format!("apt-get install --reinstall --no-install-recommends {PACKAGE}"))
         }
     };
-    Finding::problem(NAME, format!("{:#}", anyhow::Error::new(error)), fix)
+    let detail = match &error {
+        // Some programs answer with a page.
+        ProbeError::Unknown { program, printed } => {
+            let first = printed.lines().next().unwrap_or_default();
+            format!("{} --version does not say which QEMU it is: {first:?}", program.display())
+        }
+        _ => chain(&error),
+    };
+    Finding::problem(NAME, detail, fix)
 }
 
 /// Firecracker, which other releases may use.
@@ -128,7 +146,8 @@ pub(super) fn kernel(release: &str, seccomp_actions: Option<&str>) -> Finding {
         let detail = format!("Linux {release} is too old to restore snapshots (seccomp user notification)");
         return Finding::problem(NAME, detail, fix);
     }
-    if seccomp_actions.is_some_and(|actions| !actions.split_whitespace().any(|action| action == "user_notif")) {
+    if seccomp_actions.is_some_and(|actions| !actions.split_whitespace().any(|action| action == "user_notif"))
+    {
         let detail = format!("Linux {release} lacks seccomp user notification: snapshots cannot be restored");
         return Finding::problem(NAME, detail, fix);
     }
@@ -143,8 +162,10 @@ pub(super) fn programs(missing: &[(&str, &str)], shell: &Shell) -> Finding {
         return Finding::ok(NAME, format!("{} are there", all.join(", ")));
     }
     let names: Vec<_> = missing.iter().map(|(program, _)| *program).collect();
-    let detail =
-        format!("missing: {}; needed to make images and kernel bundles, not to run programs", names.join(", "));
+    let detail = format!(
+        "missing: {}; needed to make images and kernel bundles, not to run programs",
+        names.join(", ")
+    );
     let mut packages: Vec<_> = missing.iter().map(|(_, package)| *package).collect();
     packages.dedup();
     let fix = if names.contains(&"apt-get") {
@@ -160,7 +181,11 @@ pub(super) fn memory(available_mib: Option<u64>) -> Finding {
     const NAME: &str = "memory";
     let usual_mib = u64::from(DEFAULT_MACHINE.memory_mib);
     let Some(available_mib) = available_mib else {
-        return Finding::warning(NAME, "cannot tell how much is available", "mount -t proc proc /proc".to_owned());
+        return Finding::warning(
+            NAME,
+            "cannot tell how much is available",
+            "mount -t proc proc /proc".to_owned(),
+        );
     };
     if available_mib >= usual_mib + OVERHEAD_MIB {
         return Finding::ok(NAME, format!("{available_mib} MiB available"));
@@ -170,7 +195,11 @@ pub(super) fn memory(available_mib: Option<u64>) -> Finding {
         let fix = format!("end other programs, or make microVMs smaller: --mem {SMALLEST_MACHINE_MIB}");
         return Finding::warning(NAME, detail, fix);
     }
-    Finding::problem(NAME, format!("{detail}, and for the smallest"), "end other programs: ps aux --sort=-rss | head".to_owned())
+    Finding::problem(
+        NAME,
+        format!("{detail}, and for the smallest"),
+        "end other programs: ps aux --sort=-rss | head".to_owned(),
+    )
 }
 
 /// What decides whether this process can make the namespaces of a jail.

@@ -12,8 +12,11 @@ fn fix(finding: &Finding) -> &str {
 #[test]
 fn qemu_is_there_missing_too_old_or_broken() {
     let found = Installation { program: "/usr/bin/qemu-system-x86_64".into(), version: "7.2.22".to_owned() };
-    let finding = qemu(Ok(&found), false, true, &ROOT);
-    assert_eq!((finding.status, finding.detail.as_str()), (Status::Ok, "/usr/bin/qemu-system-x86_64 is version 7.2.22"));
+    let finding = qemu(Ok(found), false, true, &ROOT);
+    assert_eq!(
+        (finding.status, finding.detail.as_str()),
+        (Status::Ok, "/usr/bin/qemu-system-x86_64 is version 7.2.22")
+    );
     let missing = qemu(Err(ProbeError::Missing), false, true, &ROOT);
     assert_eq!((missing.status, fix(&missing)), (Status::Problem, "infra.operator setup"));
     let missing = qemu(Err(ProbeError::Missing), false, true, &USER);

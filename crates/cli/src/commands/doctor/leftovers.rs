@@ -4,7 +4,10 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use super::{finding::Finding, fix::{Shell, quote}};
+use super::{
+    finding::Finding,
+    fix::{Shell, quote},
+};
 
 /// Where the cgroups of microVMs are, in either version of cgroups (`vmm::jail`).
 pub(super) const PARENTS: [&str; 3] = [
@@ -56,7 +59,10 @@ mod tests {
         let alive = [group("a", 600, true), group("b", 59, false)];
         assert_eq!(leftovers(&alive, &shell).status, Status::Ok);
         let finding = leftovers(&[group("a", 600, true), group("c", 61, false)], &shell);
-        assert_eq!((finding.status, finding.detail.as_str()), (Status::Warning, "1 of microVMs that have ended"));
+        assert_eq!(
+            (finding.status, finding.detail.as_str()),
+            (Status::Warning, "1 of microVMs that have ended")
+        );
         assert_eq!(finding.fix.as_deref(), Some("rmdir /sys/fs/cgroup/llm-firecracker/c"));
     }
 }

@@ -1,8 +1,8 @@
 //! `infra.operator doctor`: what this host has and lacks.
 //!
-//! [`command`] looks: it reads files and asks programs. What is found goes as plain facts to the pure functions of
-//! [`host`], [`data`], [`snapshots`] and [`leftovers`], which judge: each gives a [`finding::Finding`], with the fix.
-//! [`finding`] renders them. Nothing is mended here, and nothing is made but the notes that every command keeps.
+//! [`look`] reads files and asks programs. What is found goes as plain facts to the pure functions of [`host`],
+//! [`data`], [`snapshots`] and [`leftovers`], which judge: each gives a [`finding::Finding`], with the fix.
+//! [`finding`] renders them, [`command`] prints. Nothing is mended here, and nothing is made but the notes that every command keeps.
 
 mod command;
 mod data;
@@ -10,6 +10,7 @@ mod finding;
 mod fix;
 mod host;
 mod leftovers;
+mod look;
 mod snapshots;
 
 pub(super) use self::command::{DoctorArgs, run};

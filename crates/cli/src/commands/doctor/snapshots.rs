@@ -47,7 +47,11 @@ pub(super) fn snapshots(
         }
     }
     if findings.is_empty() {
-        findings.push(Finding::warning("snapshots", "there are none: each program waits for a boot", create(first)));
+        findings.push(Finding::warning(
+            "snapshots",
+            "there are none: each program waits for a boot",
+            create(first),
+        ));
     }
     findings
 }
@@ -107,7 +111,11 @@ mod tests {
 
     fn mismatch(source: Mismatch) -> Verdict {
         let machine = MachineSpec { memory_mib: 512, vcpus: 1 };
-        Verdict::Unusable(NotPrepared::Mismatch { language: "python".parse().unwrap(), machine, source })
+        Verdict::Unusable(NotPrepared::Mismatch {
+            language: "python".parse().expect("a language"),
+            machine,
+            source,
+        })
     }
 
     #[test]
@@ -115,13 +123,16 @@ mod tests {
         assert_eq!(judged(Verdict::Usable), (Status::Ok, "can be restored".to_owned(), String::new()));
         let machine = MachineSpec { memory_mib: 512, vcpus: 1 };
         let malformed = NotPrepared::Manifest {
-            language: "python".parse().unwrap(),
+            language: "python".parse().expect("a language"),
             machine,
             source: ManifestError::TooLarge { path: "/d/manifest.json".into() },
         };
         for (verdict, part) in [
             (mismatch(Mismatch::Rootfs { path: "/i".into() }), "the image /i has changed since"),
-            (mismatch(Mismatch::Damaged { path: "/m".into(), what: "short".to_owned() }), "/m is damaged: short"),
+            (
+                mismatch(Mismatch::Damaged { path: "/m".into(), what: "short".to_owned() }),
+                "/m is damaged: short",
+            ),
             (mismatch(Mismatch::Protocol { was: 1, is: 2 }), "generation 1"),
             (Verdict::Unusable(malformed), "too large"),
             (Verdict::Manifest("no manifest".to_owned()), "no manifest"),
@@ -130,7 +141,7 @@ mod tests {
             assert_eq!((status, fix.as_str()), (Status::Problem, CREATE));
             assert!(detail.contains(part), "{detail}");
         }
-        let image = NotPrepared::Image { path: "/i".into(), language: "python".parse().unwrap() };
+        let image = NotPrepared::Image { path: "/i".into(), language: "python".parse().expect("a language") };
         let (_, _, fix) = judged(Verdict::Unusable(image));
         assert_eq!(fix, format!("infra.operator rootfs create --lang python && {CREATE}"));
         let (status, detail, _) = judged(Verdict::Unchecked);

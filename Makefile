@@ -1,0 +1,43 @@
+# The two commands of the README are `make quickstart` and `make test`.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+
+OPERATOR := bin/infra.operator
+HELLO := {"language": "python", "files": [{"name": "main.py", "content": "print('Hello from Python!')"}]}
+
+.PHONY: help quickstart build test lint clean benchmark
+
+help: ## Lists the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+quickstart: ## Installs, builds and prepares everything that is missing, and runs Hello World in a microVM
+	@scripts/require-tools
+	@$(MAKE) build
+	@$(OPERATOR) setup
+	@image="$$($(OPERATOR) rootfs list --json)"; \
+	  grep -q '"language": "python"' <<<"$$image" || $(OPERATOR) rootfs create --lang python
+	@$(OPERATOR) snapshot create --lang python --mem 512 --vcpus 1 --if-needed
+	@$(OPERATOR) run --request - <<<'$(subst ','\'',$(HELLO))'
+
+build: ## Builds the release binary as bin/infra.operator
+	@cargo build --release --locked --package infra-operator
+	@mkdir -p bin
+	@install -m 0755 --compare "$${CARGO_TARGET_DIR:-target}/release/infra-operator" $(OPERATOR)
+
+test: ## Runs every test, those with real microVMs too
+	@scripts/require-tools
+	@scripts/test
+
+lint: ## Formatting, lints, documentation
+	@cargo xtask lint
+
+benchmark: ## Repeats the figures of the README
+	@$(MAKE) build
+	@$(OPERATOR) benchmark --langs python --runs 20 --cold-runs 20
+
+clean: ## Removes what was built (not the data directory)
+	@cargo clean
+	@rm -rf bin
