@@ -62,10 +62,19 @@ elif how == 'raise':
 os.kill(os.getpid(), getattr(signal, what))
 signal.pause()
 ";
-    let stdins =
-        ["exit 0", "exit 3", "exit 255", "raise oops", "kill SIGKILL", "kill SIGTERM", "kill SIGSEGV", "kill SIGABRT"];
+    let stdins = [
+        "exit 0",
+        "exit 3",
+        "exit 255",
+        "raise oops",
+        "kill SIGKILL",
+        "kill SIGTERM",
+        "kill SIGSEGV",
+        "kill SIGABRT",
+    ];
     let answers = batch(code, &stdins, 30.0);
-    let seen: Vec<_> = answers.iter().map(|answer| (answer["exitCode"].clone(), answer["exception"].clone())).collect();
+    let seen: Vec<_> =
+        answers.iter().map(|answer| (answer["exitCode"].clone(), answer["exception"].clone())).collect();
     let killed = |signal: &str| (Value::Null, json!(format!("Killed: {signal}")));
     let exited = |code: u8| (json!(code), Value::Null);
     assert_eq!(
@@ -264,7 +273,8 @@ fn the_program_is_main_py_in_a_directory_of_its_own_with_its_files_and_without_a
         argv.extend(args.as_array().unwrap().iter().cloned());
         assert_eq!(seen["argv"], json!(argv));
         let files = ["__pycache__", "größe 大.txt", "helper.py", "main.py", "package", "schön.py"];
-        let listed: Vec<_> = seen["files"].as_array().unwrap().iter().map(|name| name.as_str().unwrap()).collect();
+        let listed: Vec<_> =
+            seen["files"].as_array().unwrap().iter().map(|name| name.as_str().unwrap()).collect();
         assert!(files.iter().all(|name| *name == "__pycache__" || listed.contains(name)), "{listed:?}");
         assert!(listed.iter().all(|name| files.contains(name)), "{listed:?}");
         assert_eq!(seen["helpers"], json!([1, 2, 3]));
@@ -315,8 +325,11 @@ fn programs_come_from_flags_files_and_stdin_alike() {
     let file = directory.path().join("greet.py");
     std::fs::write(&file, "print('Hello', input())").unwrap();
     let request = directory.path().join("request.json");
-    std::fs::write(&request, json!({ "language": "py", "code": "print('Hello', input())", "stdin": "Ann" }).to_string())
-        .unwrap();
+    std::fs::write(
+        &request,
+        json!({ "language": "py", "code": "print('Hello', input())", "stdin": "Ann" }).to_string(),
+    )
+    .unwrap();
     for arguments in [
         &["run", "--file", file.to_str().unwrap(), "--stdin", "Ann"][..],
         &["run", "--lang", "python3", "--code", "print('Hello', input())", "--stdin", "Ann"],
@@ -326,6 +339,10 @@ fn programs_come_from_flags_files_and_stdin_alike() {
         &["host", "--lang", "python", "--file", file.to_str().unwrap(), "--stdin", "Ann", "--mem", "256"],
     ] {
         let ended = host.ended(arguments);
-        assert_eq!((ended.code, &ended.json()["stdout"]), (0, &json!("Hello Ann\n")), "{arguments:?}: {ended:?}");
+        assert_eq!(
+            (ended.code, &ended.json()["stdout"]),
+            (0, &json!("Hello Ann\n")),
+            "{arguments:?}: {ended:?}"
+        );
     }
 }

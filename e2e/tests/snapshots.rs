@@ -88,7 +88,8 @@ print(json.dumps({
 #[test]
 fn what_clones_write_reaches_neither_the_memory_nor_the_image() {
     let host = TestHost::prepared();
-    let files = [host.snapshot().join("mem.snapshot"), host.snapshot().join("vmstate.snapshot"), host.image()];
+    let files =
+        [host.snapshot().join("mem.snapshot"), host.snapshot().join("vmstate.snapshot"), host.image()];
     let before = files.each_ref().map(|path| digest(path));
     let code = "
 import os
@@ -171,7 +172,11 @@ fn a_damaged_file_is_found_and_named_and_run_boots_instead() {
     works(&host);
 
     let end = truncate(&memory);
-    is_stale(&host, "truncated memory", "mem.snapshot is damaged: it has 536866816 bytes instead of 536870912");
+    is_stale(
+        &host,
+        "truncated memory",
+        "mem.snapshot is damaged: it has 536866816 bytes instead of 536870912",
+    );
     fs::File::options().append(true).open(&memory).unwrap().write_all(&end).unwrap();
 
     edit(&state);
@@ -212,9 +217,17 @@ fn a_manifest_that_is_none_of_ours_is_refused_and_leads_nowhere() {
         ("version", with("format_version", json!(2)), "manifest.json has format 2, this release reads 1"),
         ("language", with("language", json!("../../x")), "manifest.json is no manifest of a snapshot"),
         ("other language", with("language", json!("ruby")), "manifest.json describes ruby 512m-1c"),
-        ("size", with("size", json!({ "memory_mib": 1024, "vcpus": 1 })), "manifest.json describes python 1024m-1c"),
+        (
+            "size",
+            with("size", json!({ "memory_mib": 1024, "vcpus": 1 })),
+            "manifest.json describes python 1024m-1c",
+        ),
         ("more fields", with("run_as_root", json!(true)), "manifest.json is no manifest of a snapshot"),
-        ("generation", with("protocol_generation", json!(99)), "its guest agent speaks protocol generation 99"),
+        (
+            "generation",
+            with("protocol_generation", json!(99)),
+            "its guest agent speaks protocol generation 99",
+        ),
         ("VMM", other_host("vmm_version", json!("1.0")), "it was made with qemu 1.0"),
         ("processor", other_host("cpu", json!("Z80")), "it was made for the processor Z80"),
     ] {
@@ -299,8 +312,10 @@ fn nobody_sees_half_a_snapshot_and_only_one_makes_it_at_a_time() {
     assert!(!family.is_empty());
     killed.signal(Signal::KILL);
     assert_eq!(killed.end_within(Duration::from_secs(10)).unwrap().code, 128 + 9);
-    eventually("its processes end", Duration::from_secs(10), || family.iter().all(|process| !process.is_alive()))
-        .unwrap();
+    eventually("its processes end", Duration::from_secs(10), || {
+        family.iter().all(|process| !process.is_alive())
+    })
+    .unwrap();
     let left = host.leftovers().unwrap();
     assert_eq!(left.len(), 1, "{left:?}");
     assert_eq!(digest(&host.snapshot().join("manifest.json")), before);

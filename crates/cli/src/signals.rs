@@ -1,6 +1,11 @@
 //! Ctrl-C and its kin: what runs is dropped, which takes away all that it had, and what it has started is ended.
 
-use std::{fs, future::Future, time::Duration};
+use std::{
+    collections::BTreeSet,
+    fs,
+    future::Future,
+    time::{Duration, Instant},
+};
 
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, wait};
 use tokio::signal::unix::{SignalKind, signal};
@@ -15,6 +20,9 @@ pub(crate) enum Ended<T> {
 
 /// How long work on another thread may take to notice that its programs were ended, and to clean up.
 const CLEAN_UP_PATIENCE: Duration = Duration::from_secs(20);
+
+/// How often is looked for programs that such work has started since.
+const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Works until it is done, or until SIGINT, SIGTERM or SIGHUP.
 pub(crate) async fn until_signal<T>(work: impl Future<Output = T>) -> Ended<T> {
@@ -33,9 +41,15 @@ pub(crate) async fn until_signal<T>(work: impl Future<Output = T>) -> Ended<T> {
     let number = u8::try_from(signal.as_raw()).unwrap_or_default();
     if BLOCKING.load(std::sync::atomic::Ordering::SeqCst) {
         // Work on a thread cannot be dropped. It ends with an error once the program that it waits for is ended,
-        // and removes what it has begun.
-        end_children(signal);
-        let _ = tokio::time::timeout(CLEAN_UP_PATIENCE, &mut work).await;
+        // and removes what it has begun. It may be about to start a program only now.
+        let mut told = BTreeSet::new();
+        let deadline = Instant::now() + CLEAN_UP_PATIENCE;
+        while Instant::now() < deadline {
+            end_children(signal, &mut told);
+            if tokio::time::timeout(LOOK_INTERVAL, &mut work).await.is_ok() {
+                break;
+            }
+        }
     }
     drop(work);
     Ended::Signal(number)
@@ -52,12 +66,19 @@ pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send 
     done.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
 }
 
-/// Passes a signal on to all children.
-fn end_children(signal: Signal) {
+/// Passes a signal on to all children that have not been `told` yet.
+fn end_children(signal: Signal, told: &mut BTreeSet<Pid>) {
     let Ok(threads) = fs::read_dir("/proc/self/task") else { return };
     for thread in threads.flatten() {
         let children = fs::read_to_string(thread.path().join("children")).unwrap_or_default();
         for child in children.split_whitespace().filter_map(|child| Pid::from_raw(child.parse().ok()?)) {
+            let name = fs::read_to_string(format!("/proc/{child}/comm")).unwrap_or_default();
+            // Becomes another program at once, and is told when it has.
+            if name.trim_end() == "setpriv" || !told.insert(child) {
+                continue;
+            }
+            // unshare(1) ignores SIGINT and SIGTERM. Killed, it takes with it all that runs in its namespaces.
+            let signal = if name.trim_end() == "unshare" { Signal::KILL } else { signal };
             // It may have ended by itself.
             let _ = kill_process(child, signal);
         }

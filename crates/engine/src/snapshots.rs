@@ -73,20 +73,24 @@ impl Engine {
             // The prepared interpreter must start with random numbers and a clock as good as any.
             client.reseed(BOOT_PATIENCE).await.map_err(guest)?;
             progress.step(&format!("warming up {language}"));
-            client.prepare(spec.prepare(), PREPARE_PATIENCE).await.map_err(guest)
+            let initialised = client.prepare(spec.prepare(), PREPARE_PATIENCE).await.map_err(guest)?;
+            Ok((initialised, client))
         };
-        let initialised = match prepared.await {
-            Ok(initialised) => initialised,
+        let (initialised, client) = match prepared.await {
+            Ok(prepared) => prepared,
             Err(mut error) => {
                 if let RunError::Guest { last_words, .. } = &mut error {
                     *last_words = vm.last_words();
                 }
                 vm.kill().await;
+                check_room(&staged, machine)?;
                 return Err(error.into());
             }
         };
         progress.step("saving it");
         vm.save().await.map_err(CreateSnapshotError::Save)?;
+        // Not before: a guest whose host hangs up turns itself off, and would be saved doing so.
+        drop(client);
 
         progress.step("computing digests");
         let device_state = record(files.device_state.clone(), &progress);
@@ -196,10 +200,16 @@ impl Engine {
 
 fn problem(entry: &Entry, current: &Current, thorough: bool, progress: &dyn Progress) -> Option<NotPrepared> {
     let (language, machine) = (entry.language.clone(), machine(entry.size));
-    let Ok(manifest) = &entry.manifest else {
-        // The catalogue keeps the error; this one says the same of the same file.
-        let source = Manifest::read(&entry.directory).err()?;
-        return Some(NotPrepared::Manifest { language, machine, source });
+    let read_again;
+    let manifest = if let Ok(manifest) = &entry.manifest {
+        manifest
+    } else {
+        // The catalogue keeps the error; this one says the same of the same file, unless that was replaced meanwhile.
+        match Manifest::read_for(&entry.directory, &entry.language, entry.size) {
+            Ok(manifest) => read_again = manifest,
+            Err(source) => return Some(NotPrepared::Manifest { language, machine, source }),
+        }
+        &read_again
     };
     match entry.check(manifest, current, thorough, progress) {
         Ok(None) => None,
@@ -235,11 +245,21 @@ async fn prove(
 
 /// Full before anything was written is better than full in the middle.
 fn check_disk(staged: &Staged, machine: MachineSpec) -> Result<(), CreateSnapshotError> {
+    require_free(staged, machine, u64::from(machine.memory_mib) + DISK_RESERVE_MIB)
+}
+
+/// Whether a microVM may have failed because the disk is full: a VMM whose memory file cannot grow dies by SIGBUS,
+/// without a word.
+fn check_room(staged: &Staged, machine: MachineSpec) -> Result<(), CreateSnapshotError> {
+    require_free(staged, machine, 1)
+}
+
+fn require_free(staged: &Staged, machine: MachineSpec, least_mib: u64) -> Result<(), CreateSnapshotError> {
     let Ok(disk) = rustix::fs::statvfs(staged.directory()) else { return Ok(()) };
     let free_mib = (disk.f_bavail * disk.f_frsize) >> 20;
-    let needed_mib = u64::from(machine.memory_mib) + DISK_RESERVE_MIB;
-    if free_mib < needed_mib {
+    if free_mib < least_mib {
         let path = staged.directory().to_owned();
+        let needed_mib = u64::from(machine.memory_mib) + DISK_RESERVE_MIB;
         return Err(CreateSnapshotError::DiskFull { path, free_mib, needed_mib });
     }
     Ok(())

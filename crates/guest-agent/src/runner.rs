@@ -4,9 +4,7 @@ use std::{fs::File, os::fd::AsFd as _, time::Duration};
 
 use protocol::{
     Bytes, GENERATION,
-    message::{
-        Execution, GuestMessage, HostMessage, Limits, Outcome, Prepare, Process, Run, Runtime, WarmUp,
-    },
+    message::{self, Execution, GuestMessage, HostMessage, Limits, Outcome, Prepare, Process, Run, Runtime},
 };
 use rustix::{
     fs::Mode,
@@ -50,7 +48,7 @@ pub(crate) fn run() -> Result<(), Fault> {
         directory: job_directory_path()?,
         job_memory_bytes: available_memory()?.saturating_sub(RESERVED_MEMORY),
         interpreter: None,
-        warm_up: None,
+        rehearsal: None,
         scratch_used: false,
     };
     while let Some(message) = channel.receive()? {
@@ -78,6 +76,18 @@ fn available_memory() -> Result<u64, Fault> {
         .ok_or_else(|| Fault::new("/proc/meminfo has no MemAvailable"))
 }
 
+/// The run of a program of ours.
+fn exercise(runtime: Runtime, files: Vec<message::File>) -> Run {
+    Run {
+        runtime,
+        process: Process::Initialised,
+        files,
+        args: Vec::new(),
+        stdins: vec![Bytes::default()],
+        limits: WARM_UP_LIMITS,
+    }
+}
+
 struct Runner<'a> {
     hierarchy: &'a Hierarchy,
     /// Where the initialised interpreter waits.
@@ -86,7 +96,7 @@ struct Runner<'a> {
     directory: String,
     job_memory_bytes: u64,
     interpreter: Option<Initialised>,
-    warm_up: Option<(Runtime, WarmUp)>,
+    rehearsal: Option<Run>,
     /// Whether something may have written to the scratch directories.
     scratch_used: bool,
 }
@@ -111,7 +121,9 @@ impl Runner<'_> {
                 channel.send(&GuestMessage::Reseeded)
             }
             HostMessage::WarmUp => {
-                self.warm_up()?;
+                let rehearsal = self.rehearsal.take().ok_or_else(|| Fault::new("warm up before prepare"))?;
+                self.exercise(&rehearsal)?;
+                self.rehearsal = Some(rehearsal);
                 channel.send(&GuestMessage::WarmedUp)
             }
             HostMessage::Run(run) => {
@@ -133,28 +145,18 @@ impl Runner<'_> {
             self.interpreter =
                 Some(Initialised::start(interpreter, &prepare.runtime, &self.directory, &self.waiting)?);
         }
-        let runs = prepare.warm_up.runs;
-        self.warm_up = Some((prepare.runtime, prepare.warm_up));
-        for _ in 0..runs {
-            self.warm_up()?;
+        let warm_up = exercise(prepare.runtime.clone(), prepare.warm_up.files);
+        for _ in 0..prepare.warm_up.runs {
+            self.exercise(&warm_up)?;
         }
+        self.rehearsal = Some(exercise(prepare.runtime, prepare.rehearsal));
         self.clean()?;
         Ok(self.interpreter.is_some())
     }
 
-    fn warm_up(&mut self) -> Result<(), Fault> {
-        let Some((runtime, warm_up)) = self.warm_up.take() else {
-            return Err(Fault::new("warm up before prepare"));
-        };
-        let run = Run {
-            runtime,
-            process: Process::Initialised,
-            files: warm_up.files,
-            args: Vec::new(),
-            stdins: vec![Bytes::default()],
-            limits: WARM_UP_LIMITS,
-        };
-        let execution = self.execute(&run, &Bytes::default(), false)?;
+    /// Runs a program of ours, which must succeed, in a fork of the initialised interpreter where there is one.
+    fn exercise(&mut self, run: &Run) -> Result<(), Fault> {
+        let execution = self.execute(run, &Bytes::default(), false)?;
         if execution.outcome != (Outcome::Exited { code: 0 }) {
             let stderr = String::from_utf8_lossy(&execution.stderr.bytes.0);
             return Err(Fault::new(format!(
@@ -162,7 +164,6 @@ impl Runner<'_> {
                 execution.outcome
             )));
         }
-        self.warm_up = Some((run.runtime, WarmUp { files: run.files, runs: warm_up.runs }));
         self.clean()
     }
 

@@ -10,7 +10,7 @@
 //!                ◀──────────  prepared   (the point at which a snapshot is taken)
 //! reseed         ──────────▶             kernel, clock and interpreters
 //!                ◀──────────  reseeded
-//! warm_up        ──────────▶             optional: run the warm-up program again, in this clone
+//! warm_up        ──────────▶             optional: rehearse a job in this clone
 //!                ◀──────────  warmed_up
 //! run            ──────────▶
 //!                ◀──────────  execution  once for each stdin, in order
@@ -43,7 +43,8 @@ pub enum HostMessage {
         /// The host's wall clock, in nanoseconds since the Unix epoch.
         realtime_unix_nanos: u64,
     },
-    /// Runs the warm-up program of [`Prepare`] once more, in a fork of the initialised interpreter.
+    /// Runs the rehearsal of [`Prepare`], in a fork of the initialised interpreter: in a clone under emulation the code
+    /// that a job is going to run is translated then.
     WarmUp,
     /// Runs a program, once for each stdin.
     Run(Run),
@@ -107,8 +108,10 @@ pub enum Interpreter {
 pub struct Prepare {
     /// The language.
     pub runtime: Runtime,
-    /// The warm-up program.
+    /// What runs before the snapshot.
     pub warm_up: WarmUp,
+    /// What runs for each [`HostMessage::WarmUp`]: a program that takes the path of a short job, and no other.
+    pub rehearsal: Vec<File>,
 }
 
 /// A program that brings interpreter and libraries into the guest's page cache.

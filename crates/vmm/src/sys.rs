@@ -109,10 +109,7 @@ impl Drop for ScratchMemory {
 
 /// Installs a filter that asks the holder of the returned descriptor about every `openat` for reading *and* writing
 /// of this process and its children. Needs `no_new_privs`.
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "constants of the kernel's interface"
-)]
+#[expect(clippy::cast_possible_truncation, reason = "constants of the kernel's interface")]
 pub(crate) fn ask_about_writable_opens() -> io::Result<OwnedFd> {
     use libc::{
         BPF_ABS, BPF_ALU, BPF_AND, BPF_JEQ, BPF_JMP, BPF_K, BPF_LD, BPF_RET, BPF_W, SECCOMP_RET_ALLOW,

@@ -9,8 +9,20 @@ use store::Language;
 /// The catalogue that is built in.
 const CATALOGUE: &str = include_str!("catalogue.toml");
 
-/// The warm-up programs, by language. They are files of their own so that they can be read and tried as programs.
-const WARM_UPS: [(&str, &str); 1] = [("python", include_str!("python/warm_up.py"))];
+/// The programs of a language that are ours. They are files of their own so that they can be read and tried as programs.
+struct Programs {
+    language: &'static str,
+    /// Runs before a snapshot.
+    warm_up: &'static str,
+    /// Runs in a clone.
+    rehearsal: &'static str,
+}
+
+const PROGRAMS: [Programs; 1] = [Programs {
+    language: "python",
+    warm_up: include_str!("python/warm_up.py"),
+    rehearsal: include_str!("python/rehearsal.py"),
+}];
 
 /// One language.
 #[derive(Clone, Debug, Deserialize)]
@@ -53,13 +65,12 @@ impl LanguageSpec {
 
     /// What the guest agent does before a snapshot.
     pub fn prepare(&self) -> Prepare {
-        let program = WARM_UPS.iter().find(|(name, _)| *name == self.name.as_str());
-        let files = program
-            .map(|(_, text)| File { name: self.main_file.clone(), content: (*text).into() })
-            .into_iter()
-            .collect::<Vec<_>>();
-        let runs = if files.is_empty() { 0 } else { self.warm_up_runs };
-        Prepare { runtime: self.runtime(), warm_up: WarmUp { files, runs } }
+        let programs = PROGRAMS.iter().find(|programs| programs.language == self.name.as_str());
+        let file = |text: &str| vec![File { name: self.main_file.clone(), content: text.into() }];
+        let runs = programs.map_or(0, |_| self.warm_up_runs);
+        let files = programs.map(|programs| file(programs.warm_up)).unwrap_or_default();
+        let rehearsal = programs.map(|programs| file(programs.rehearsal)).unwrap_or_default();
+        Prepare { runtime: self.runtime(), warm_up: WarmUp { files, runs }, rehearsal }
     }
 }
 

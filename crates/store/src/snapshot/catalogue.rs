@@ -199,14 +199,7 @@ impl Staged {
 }
 
 fn entry(language: Language, size: Size, directory: PathBuf) -> Entry {
-    let manifest = Manifest::read(&directory).and_then(|manifest| {
-        if manifest.language == language && manifest.size == size {
-            Ok(manifest)
-        } else {
-            let path = directory.join(MANIFEST);
-            Err(ManifestError::Misplaced { path, language: manifest.language, size: manifest.size })
-        }
-    });
+    let manifest = Manifest::read_for(&directory, &language, size);
     Entry { language, size, directory, manifest }
 }
 

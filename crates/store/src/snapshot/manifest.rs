@@ -169,6 +169,16 @@ impl Manifest {
         Self::parse(&text, &path)
     }
 
+    /// Reads the manifest in `directory`, which must be about this language and this size.
+    pub fn read_for(directory: &Path, language: &Language, size: Size) -> Result<Self, ManifestError> {
+        let manifest = Self::read(directory)?;
+        if manifest.language == *language && manifest.size == size {
+            return Ok(manifest);
+        }
+        let path = directory.join(MANIFEST);
+        Err(ManifestError::Misplaced { path, language: manifest.language, size: manifest.size })
+    }
+
     fn parse(text: &[u8], path: &Path) -> Result<Self, ManifestError> {
         #[derive(Deserialize)]
         struct Version {

@@ -1,0 +1,3 @@
+"""Takes the path of a short job, once."""
+
+print("Hello from Python!")
