@@ -11,7 +11,7 @@ use std::{
 
 use e2e::{
     TestHost, eventually,
-    running::{Ended, Process, Running},
+    running::{Ended, Process, Running, unused_cgroups},
 };
 use rustix::{
     mount::{MountFlags, UnmountFlags, mount, mount_bind, mount_remount, unmount},
@@ -140,7 +140,7 @@ fn a_kernel_bundle_that_cannot_be_booted_is_told_and_snapshots_do_without_it() {
 
     // Of the right size, and no kernel.
     file.seek(SeekFrom::Start(0)).unwrap();
-    file.write_all(&[0x42; 64 << 10]).unwrap();
+    file.write_all(&[0x42; 4 << 10]).unwrap();
     let since = Instant::now();
     fails_inside(&boot(), "cannot boot a microVM", "infra.operator doctor says what is wrong");
     assert!(since.elapsed() < 3 * SECONDS, "{:?}", since.elapsed());
@@ -175,6 +175,7 @@ fn signals_end_a_run_and_all_that_it_has_started() {
         assert_eq!(traces.processes.len(), 2, "a supervisor and a VMM: {:?}", traces.processes);
         assert!(traces.processes.contains(&vmm));
         assert!(!traces.cgroups.is_empty(), "the VMM has no cgroup");
+        assert_eq!(host.processes().unwrap().len(), 3, "the command and both: {:?}", host.processes());
         running.signal(signal);
         let ended = running.end_within(SECONDS).unwrap();
         assert_eq!((ended.code, ended.stdout.as_str()), (code, ""), "{ended:?}");
@@ -189,6 +190,7 @@ fn signals_end_a_run_and_all_that_it_has_started() {
 #[test]
 fn signals_end_the_making_of_a_snapshot_and_leave_the_old_one() {
     let host = TestHost::prepared().copy();
+    let before = unused_cgroups();
     let manifest = fs::read(host.snapshot().join("manifest.json")).unwrap();
     for (signal, code, step) in [
         (Signal::INT, 130, "booting a microVM"),
@@ -204,6 +206,11 @@ fn signals_end_the_making_of_a_snapshot_and_leave_the_old_one() {
         traces.are_gone(&host);
         assert_eq!(fs::read(host.snapshot().join("manifest.json")).unwrap(), manifest);
     }
+    // The first signal may have come before there was anything to be seen.
+    let left =
+        || -> Vec<_> { unused_cgroups().into_iter().filter(|group| !before.contains(group)).collect() };
+    eventually("the cgroups go", SECONDS, || left().is_empty())
+        .unwrap_or_else(|error| panic!("{error}: {:?}", left()));
     works(&host);
 }
 
@@ -346,7 +353,7 @@ fn a_disk_that_fills_up_while_a_snapshot_is_made_leaves_nothing_of_it() {
     running.wait_until_said("booting a microVM").unwrap();
     let traces = Traces::of(&running);
     let mut filler = fs::File::create(disk.path().join("filler")).unwrap();
-    while filler.write_all(&[1; 64 << 10]).is_ok() {}
+    while filler.write_all(&[1; 4 << 10]).is_ok() {}
     let ended = running.end_within(Duration::from_secs(60)).unwrap();
     assert_eq!((ended.code, ended.stdout.as_str()), (HOST, ""), "{ended:?}");
     assert!(ended.stderr.contains(" has 0 MiB free, the snapshot may need 256 MiB"), "{ended:?}");

@@ -14,7 +14,7 @@ use vmm::MachineSpec;
 
 /// Tries what a job must not be able to do. Prints the name of each attempt with the error that it met, or what it
 /// has got.
-const ATTEMPTS: &str = r#"
+const ATTEMPTS: &str = r"
 import ctypes, errno, glob, json, os, signal, socket, stat, subprocess, sys, time
 libc = ctypes.CDLL(None, use_errno=True)
 results = {}
@@ -125,7 +125,7 @@ results['interfaces'] = [name for _, name in socket.if_nameindex()]
 results['descriptors'] = sorted(os.path.basename(path) for path in glob.glob('/proc/self/fd/*')
                                 if os.path.exists(path) and int(os.path.basename(path)) > 2)
 print(json.dumps(results))
-"#;
+";
 
 /// What an attempt may meet: it is not allowed, or what it needs does not exist.
 const REFUSALS: [&str; 11] = [

@@ -1,9 +1,12 @@
 //! Many commands at the same time share the host's slots: each is answered with its own output, or told that there is
 //! no room.
 
-use std::{fs, path::PathBuf, process::Command, time::Duration};
+use std::{path::PathBuf, process::Command, time::Duration};
 
-use e2e::{TestHost, running::Running};
+use e2e::{
+    TestHost, eventually,
+    running::{Running, unused_cgroups},
+};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -12,20 +15,10 @@ const COMMANDS: usize = 200;
 /// Enough for a busy machine without KVM, where each takes half a second of two processors.
 const PATIENCE: Duration = Duration::from_secs(600);
 
-/// The cgroups of microVMs, by their names.
-fn cgroups() -> Vec<PathBuf> {
-    ["llm-firecracker", "memory/llm-firecracker", "pids/llm-firecracker"]
-        .iter()
-        .filter_map(|name| fs::read_dir(format!("/sys/fs/cgroup/{name}")).ok())
-        .flat_map(|entries| entries.flatten().map(|entry| entry.path()))
-        .filter(|path| path.is_dir())
-        .collect()
-}
-
 #[test]
 fn two_hundred_commands_at_the_same_time_each_get_their_own_answer() {
     let host = TestHost::prepared().copy();
-    let before = cgroups();
+    let before = unused_cgroups();
     let running: Vec<_> = (0..COMMANDS)
         .map(|number| {
             let code = format!("import os\nprint({number}, input(), open('/proc/uptime').read() != '')");
@@ -44,16 +37,10 @@ fn two_hundred_commands_at_the_same_time_each_get_their_own_answer() {
     }
     assert_eq!(host.processes().unwrap(), Vec::<String>::new());
     assert_eq!(host.leftovers().unwrap(), Vec::<PathBuf>::new());
-    // Others may be at work on this machine; what they have is used.
-    let left: Vec<_> = cgroups()
-        .into_iter()
-        .filter(|group| !before.contains(group))
-        .filter(|group| {
-            fs::read_to_string(group.join("cgroup.procs")).is_ok_and(|processes| processes.is_empty())
-        })
-        .filter(|group| group.exists())
-        .collect();
-    assert_eq!(left, Vec::<PathBuf>::new());
+    let left =
+        || -> Vec<_> { unused_cgroups().into_iter().filter(|group| !before.contains(group)).collect() };
+    eventually("the cgroups go", Duration::from_secs(10), || left().is_empty())
+        .unwrap_or_else(|error| panic!("{error}: {:?}", left()));
 }
 
 #[test]

@@ -38,6 +38,8 @@ pub(crate) fn supervise() -> ExitCode {
 pub(crate) struct HostFacts {
     /// The boot in which it was found out.
     boot_id: String,
+    /// The KVM device that was tried, if there was one, and whether it could be opened.
+    kvm_device: Option<(u64, u64, i64, bool)>,
     /// Which file was asked for its version.
     qemu_file: (u64, u64, u64, i64, i64),
     /// What it said.
@@ -60,9 +62,11 @@ impl HostFacts {
         let unusable = |source| ProbeError::Unusable { program: program.clone(), source };
         let file = file_identity(&program).map_err(unusable)?;
         let boot_id = host::boot_id();
+        let kvm_device = kvm_device();
         let note = global.data().run().join("host.json");
         if let Some(facts) = read_note(&note)
             && facts.boot_id == boot_id
+            && facts.kvm_device == kvm_device
             && facts.qemu.program == program
             && facts.qemu_file == file
         {
@@ -70,6 +74,7 @@ impl HostFacts {
         }
         let facts = Self {
             boot_id,
+            kvm_device,
             qemu_file: file,
             qemu: qemu::version(&program)?,
             kvm: kvm::probe(),
@@ -97,6 +102,14 @@ impl HostFacts {
             }
         }
     }
+}
+
+/// Changes when a module is loaded, or when this user may open the device: when the probe may say something else.
+fn kvm_device() -> Option<(u64, u64, i64, bool)> {
+    use rustix::fs::Access;
+    let metadata = fs::metadata(kvm::DEVICE).ok()?;
+    let usable = rustix::fs::access(kvm::DEVICE, Access::READ_OK | Access::WRITE_OK).is_ok();
+    Some((metadata.rdev(), metadata.ino(), metadata.ctime(), usable))
 }
 
 fn file_identity(program: &Path) -> io::Result<(u64, u64, u64, i64, i64)> {

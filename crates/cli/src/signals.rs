@@ -1,7 +1,7 @@
 //! Ctrl-C and its kin: what runs is dropped, which takes away all that it had, and what it has started is ended.
 
 use std::{
-    collections::BTreeSet,
+    collections::HashSet,
     fs,
     future::Future,
     time::{Duration, Instant},
@@ -42,7 +42,7 @@ pub(crate) async fn until_signal<T>(work: impl Future<Output = T>) -> Ended<T> {
     if BLOCKING.load(std::sync::atomic::Ordering::SeqCst) {
         // Work on a thread cannot be dropped. It ends with an error once the program that it waits for is ended,
         // and removes what it has begun. It may be about to start a program only now.
-        let mut told = BTreeSet::new();
+        let mut told = HashSet::new();
         let deadline = Instant::now() + CLEAN_UP_PATIENCE;
         while Instant::now() < deadline {
             end_children(signal, &mut told);
@@ -67,7 +67,7 @@ pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send 
 }
 
 /// Passes a signal on to all children that have not been `told` yet.
-fn end_children(signal: Signal, told: &mut BTreeSet<Pid>) {
+fn end_children(signal: Signal, told: &mut HashSet<Pid>) {
     let Ok(threads) = fs::read_dir("/proc/self/task") else { return };
     for thread in threads.flatten() {
         let children = fs::read_to_string(thread.path().join("children")).unwrap_or_default();

@@ -122,7 +122,7 @@ impl GuestClient {
                     deadline = Instant::now() + each;
                 }
                 GuestMessage::Finished if executions.len() == count => return Ok(executions),
-                GuestMessage::Failed { reason } => return Err(GuestError::Failed { reason }),
+                GuestMessage::Failed { reason } => return Err(failed(&reason)),
                 _ => return Err(GuestError::Unexpected { doing }),
             }
         }
@@ -137,7 +137,7 @@ impl GuestClient {
         let deadline = Instant::now() + patience;
         self.send(doing, message, deadline).await?;
         match self.receive(doing, deadline).await? {
-            GuestMessage::Failed { reason } => Err(GuestError::Failed { reason }),
+            GuestMessage::Failed { reason } => Err(failed(&reason)),
             answer => Ok(answer),
         }
     }
@@ -174,6 +174,13 @@ async fn within<T>(
         Ok(done) => done.map_err(|source| GuestError::Frame { doing, source }),
         Err(_) => Err(GuestError::TimedOut { doing }),
     }
+}
+
+/// The agent's reason as it may be shown: bounded, and without what a terminal would act on.
+fn failed(reason: &str) -> GuestError {
+    const LONGEST: usize = 2_000;
+    let plain = |c: char| if c.is_control() { ' ' } else { c };
+    GuestError::Failed { reason: reason.chars().take(LONGEST).map(plain).collect() }
 }
 
 /// Whether a report can be the next one: an agent in a program's hands shall not get the host to keep more than

@@ -30,7 +30,8 @@ const MAX_TASKS: u32 = 512;
 pub(crate) fn mount() -> Result<(), Fault> {
     fs::create_dir_all(MOUNT_POINT).doing("make the cgroup directory")?;
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
-    mount_with("cgroup2", MOUNT_POINT, flags, "")?;
+    // Moving a process waits for a grace period of RCU otherwise.
+    mount_with("cgroup2", MOUNT_POINT, flags, "favordynmods")?;
     fs::write(format!("{MOUNT_POINT}/cgroup.subtree_control"), "+memory +pids")
         .doing("enable the memory and pids controllers")
 }
@@ -94,6 +95,11 @@ impl Group<'_> {
     /// Ends every process inside, however many and whatever they do. Does not wait.
     pub(crate) fn kill(&self) -> Result<(), Fault> {
         self.write("cgroup.kill", "1")
+    }
+
+    /// Whether no process is left.
+    pub(crate) fn is_empty(&self) -> Result<bool, Fault> {
+        Ok(self.read("cgroup.events")?.lines().any(|line| line == "populated 0"))
     }
 
     /// Waits until no process is left.

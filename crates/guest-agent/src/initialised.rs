@@ -38,7 +38,7 @@ use crate::{
     fault::{Doing, Fault},
     fresh,
     output::{self, JobEnds, OurEnds},
-    sys, wait,
+    own_pages, sys, wait,
 };
 
 const PYTHON_HOOK: &str = include_str!("hooks/usercustomize.py");
@@ -104,9 +104,13 @@ impl Initialised {
         self.expect("seeded")
     }
 
-    /// Makes the interpreter itself the job, in `group`. Returns its process, and our ends of its streams.
-    pub(crate) fn run(self, directory: &str, group: &Group<'_>) -> Result<(Pid, OurEnds), Fault> {
-        group.add(self.process)?;
+    /// Takes the pages back that it shares with forks of it, so that a job does not have to.
+    pub(crate) fn take_pages_back(&self) -> Result<(), Fault> {
+        own_pages::take_back(self.process)
+    }
+
+    /// Makes the interpreter itself the job. Returns its process, and our ends of its streams.
+    pub(crate) fn run(self, directory: &str) -> Result<(Pid, OurEnds), Fault> {
         self.send(format!("run\0{directory}").as_bytes(), &[])?;
         Ok((self.process, self.streams))
     }

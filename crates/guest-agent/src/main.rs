@@ -23,6 +23,7 @@ mod fresh;
 mod initialised;
 mod job_directory;
 mod output;
+mod own_pages;
 mod reseed;
 mod root;
 mod runner;

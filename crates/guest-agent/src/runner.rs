@@ -6,11 +6,7 @@ use protocol::{
     Bytes, GENERATION,
     message::{self, Execution, GuestMessage, HostMessage, Limits, Outcome, Prepare, Process, Run, Runtime},
 };
-use rustix::{
-    fs::Mode,
-    process::{Pid, umask},
-    thread::set_no_new_privs,
-};
+use rustix::{fs::Mode, process::umask, thread::set_no_new_privs};
 
 use crate::{
     cgroup::{Group, Hierarchy},
@@ -18,9 +14,7 @@ use crate::{
     fault::{Doing, Fault},
     fresh,
     initialised::Initialised,
-    job_directory,
-    output::{self, OurEnds},
-    reseed, root, scratch, supervise,
+    job_directory, output, reseed, root, scratch, supervise,
 };
 
 /// What is left to the kernel and the agent of the memory that is free after the boot, in bytes.
@@ -42,7 +36,7 @@ pub(crate) fn run() -> Result<(), Fault> {
     // Inherited by everything that runs from here on: no setuid program of an image gives rights to a job.
     set_no_new_privs(true).doing("give up new privileges")?;
     let mut runner = Runner {
-        waiting: hierarchy.create("waiting")?,
+        home: None,
         hierarchy: &hierarchy,
         random,
         directory: job_directory_path()?,
@@ -50,7 +44,9 @@ pub(crate) fn run() -> Result<(), Fault> {
         interpreter: None,
         rehearsal: None,
         scratch_used: false,
+        buffer: vec![0; supervise::BUFFER_BYTES],
     };
+    runner.home = Some(runner.take_home()?);
     while let Some(message) = channel.receive()? {
         if let Err(fault) = runner.serve(message, &mut channel) {
             channel.send(&GuestMessage::Failed { reason: fault.to_string() })?;
@@ -90,8 +86,9 @@ fn exercise(runtime: Runtime, files: Vec<message::File>) -> Run {
 
 struct Runner<'a> {
     hierarchy: &'a Hierarchy,
-    /// Where the initialised interpreter waits.
-    waiting: Group<'a>,
+    /// The group of the next job, made beforehand: moving a process takes longer than any other step of a short run.
+    /// The initialised interpreter waits in it, to be that job.
+    home: Option<Group<'a>>,
     random: File,
     directory: String,
     job_memory_bytes: u64,
@@ -99,9 +96,11 @@ struct Runner<'a> {
     rehearsal: Option<Run>,
     /// Whether something may have written to the scratch directories.
     scratch_used: bool,
+    /// Through which output is read.
+    buffer: Vec<u8>,
 }
 
-impl Runner<'_> {
+impl<'a> Runner<'a> {
     fn serve(&mut self, message: HostMessage, channel: &mut Channel) -> Result<(), Fault> {
         match message {
             HostMessage::Hello { generation: _ } => {
@@ -128,11 +127,15 @@ impl Runner<'_> {
             }
             HostMessage::Run(run) => {
                 for (index, stdin) in run.stdins.iter().enumerate() {
-                    let mut execution = self.execute(&run, stdin, run.stdins.len() == 1)?;
+                    let (mut execution, group) = self.execute(&run, stdin, run.stdins.len() == 1)?;
                     execution.index = u32::try_from(index).doing("number an execution")?;
                     channel.send(&GuestMessage::Execution(execution))?;
+                    if index + 1 == run.stdins.len() {
+                        channel.send(&GuestMessage::Finished)?;
+                    }
+                    drop(group);
                 }
-                channel.send(&GuestMessage::Finished)
+                Ok(())
             }
         }
     }
@@ -142,8 +145,10 @@ impl Runner<'_> {
         if let Some(interpreter) = prepare.runtime.interpreter {
             job_directory::create(&self.directory, &[])?;
             self.scratch_used = true;
-            self.interpreter =
-                Some(Initialised::start(interpreter, &prepare.runtime, &self.directory, &self.waiting)?);
+            let home = self.take_home()?;
+            let started = Initialised::start(interpreter, &prepare.runtime, &self.directory, &home)?;
+            self.home = Some(home);
+            self.interpreter = Some(started);
         }
         let warm_up = exercise(prepare.runtime.clone(), prepare.warm_up.files);
         for _ in 0..prepare.warm_up.runs {
@@ -154,15 +159,19 @@ impl Runner<'_> {
         Ok(self.interpreter.is_some())
     }
 
-    /// Runs a program of ours, which must succeed, in a fork of the initialised interpreter where there is one.
+    /// Runs a program of ours, which must succeed, in a fork of the initialised interpreter where there is one, and
+    /// leaves that as if it had not forked.
     fn exercise(&mut self, run: &Run) -> Result<(), Fault> {
-        let execution = self.execute(run, &Bytes::default(), false)?;
+        let (execution, _group) = self.execute(run, &Bytes::default(), false)?;
         if execution.outcome != (Outcome::Exited { code: 0 }) {
             let stderr = String::from_utf8_lossy(&execution.stderr.bytes.0);
             return Err(Fault::new(format!(
                 "the warm-up program ended as {:?}: {stderr}",
                 execution.outcome
             )));
+        }
+        if let Some(interpreter) = &self.interpreter {
+            interpreter.take_pages_back()?;
         }
         self.clean()
     }
@@ -175,39 +184,47 @@ impl Runner<'_> {
         Ok(())
     }
 
-    /// Runs `run` once with `stdin`. The `last` one may use the initialised interpreter up.
-    fn execute(&mut self, run: &Run, stdin: &Bytes, last: bool) -> Result<Execution, Fault> {
+    /// The group of the next job, made where it was not.
+    fn take_home(&mut self) -> Result<Group<'a>, Fault> {
+        match self.home.take() {
+            Some(home) => Ok(home),
+            None => self.group("job"),
+        }
+    }
+
+    fn group(&self, name: &str) -> Result<Group<'a>, Fault> {
+        let group = self.hierarchy.create(name)?;
+        group.limit(self.job_memory_bytes)?;
+        Ok(group)
+    }
+
+    /// Runs `run` once with `stdin`. Where that is all of a request, it may use the initialised interpreter up. The
+    /// group comes along so that the answer need not wait for its removal.
+    fn execute(&mut self, run: &Run, stdin: &Bytes, only: bool) -> Result<(Execution, Group<'a>), Fault> {
         self.clean()?;
         self.scratch_used = true;
         job_directory::create(&self.directory, &run.files)?;
-        let group = self.hierarchy.create("job")?;
-        group.limit(self.job_memory_bytes)?;
+        // The arguments of an initialised process are fixed, for anybody to see in /proc.
+        let initialised = run.process == Process::Initialised && run.args.is_empty();
+        let used_up = self.interpreter.take_if(|_| initialised && only);
+        let group = if self.interpreter.is_none() { self.take_home()? } else { self.group("fork")? };
         let clock = supervise::Clock::start(Duration::from_millis(run.limits.timeout_millis));
-        let (program, streams) = self.start(run, last, &group)?;
+        let (program, streams) = match (used_up, &self.interpreter) {
+            (Some(interpreter), _) => interpreter.run(&self.directory)?,
+            (None, waiting) => {
+                let (ends, streams) = output::pipes()?;
+                let program = match (waiting, &self.home) {
+                    (Some(interpreter), Some(home)) if initialised => {
+                        interpreter.fork(&self.directory, &ends, home, &group)?
+                    }
+                    _ => fresh::spawn(&run.runtime, &run.args, &self.directory, ends, &group)?,
+                };
+                (program, streams)
+            }
+        };
         let limit = usize::try_from(run.limits.output_bytes).doing("bound the output")?;
         let (feed, captures) = streams.attach(&stdin.0, limit);
-        supervise::to_the_end(program, clock, &group, feed, captures)
-    }
-
-    /// Starts the program of `run` in the process that it is to be run in.
-    fn start(&mut self, run: &Run, last: bool, group: &Group<'_>) -> Result<(Pid, OurEnds), Fault> {
-        // The arguments of an initialised process are fixed, for anybody to see in /proc.
-        let waiting = if run.process == Process::Initialised && run.args.is_empty() {
-            self.interpreter.take()
-        } else {
-            None
-        };
-        if last && let Some(interpreter) = waiting {
-            return interpreter.run(&self.directory, group);
-        }
-        let (ends, streams) = output::pipes()?;
-        let program = match waiting {
-            Some(interpreter) => {
-                let interpreter = self.interpreter.insert(interpreter);
-                interpreter.fork(&self.directory, &ends, &self.waiting, group)?
-            }
-            None => fresh::spawn(&run.runtime, &run.args, &self.directory, ends, group)?,
-        };
-        Ok((program, streams))
+        let execution = supervise::to_the_end(program, clock, &group, feed, captures, &mut self.buffer)?;
+        Ok((execution, group))
     }
 }

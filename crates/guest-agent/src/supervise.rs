@@ -27,7 +27,10 @@ const REAP_INTERVAL: Duration = Duration::from_millis(250);
 const KILL_PATIENCE: Duration = Duration::from_secs(30);
 
 /// How much is read of a stream at once.
-const BUFFER_BYTES: usize = 64 << 10;
+pub(crate) const BUFFER_BYTES: usize = 64 << 10;
+
+/// See signal(7).
+const SIGKILL: u8 = 9;
 
 /// When the program started and when it has to be over.
 #[derive(Clone, Copy)]
@@ -44,16 +47,16 @@ impl Clock {
     }
 }
 
-/// Feeds the program, reads what it writes, and ends it when its time is up. When it returns no process of
-/// `group` is left.
+/// Feeds the program, reads what it writes through `buffer`, and ends it when its time is up. When it returns no
+/// process of `group` is left.
 pub(crate) fn to_the_end(
     program: Pid,
     clock: Clock,
     group: &Group<'_>,
     mut feed: Feed<'_>,
     mut captures: [Capture; 2],
+    buffer: &mut [u8],
 ) -> Result<Execution, Fault> {
-    let mut buffer = vec![0; BUFFER_BYTES];
     let pidfd = pidfd_open(program, PidfdFlags::empty()).doing("watch the program")?;
     let mut status = None;
     let mut timed_out = false;
@@ -71,21 +74,24 @@ pub(crate) fn to_the_end(
         wait_for_events(&pidfd, &feed, &captures, deadline.min(now + REAP_INTERVAL))?;
         feed.pump()?;
         for capture in &mut captures {
-            capture.pump(&mut buffer)?;
+            capture.pump(buffer)?;
         }
         status = reap(Some(program))?;
     }
     let duration = clock.start.elapsed();
     // What the program left running ends with it: a batch's next execution must not meet it.
-    group.kill()?;
+    if !group.is_empty()? {
+        group.kill()?;
+        group.wait_until_empty(KILL_PATIENCE)?;
+        reap(None)?;
+    }
     drop(feed);
-    drain(&mut captures, &mut buffer)?;
-    group.wait_until_empty(KILL_PATIENCE)?;
-    reap(None)?;
+    drain(&mut captures, buffer)?;
 
     let outcome = match status {
         _ if timed_out => Outcome::TimedOut,
-        _ if group.out_of_memory()? => Outcome::OutOfMemory,
+        // The kernel ends all processes of a group that is out of memory, and all in this way.
+        Some(Outcome::Killed { signal: SIGKILL }) if group.out_of_memory()? => Outcome::OutOfMemory,
         Some(status) => status,
         None => return Err(Fault::new("a program ended without a status")),
     };

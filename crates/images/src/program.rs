@@ -89,7 +89,7 @@ pub(crate) struct Program {
     package: &'static str,
     arguments: Vec<OsString>,
     directory: Option<PathBuf>,
-    environment: Vec<(&'static str, &'static str)>,
+    environment: Vec<(&'static str, OsString)>,
     is_isolated: bool,
 }
 
@@ -121,8 +121,8 @@ impl Program {
         self
     }
 
-    pub(crate) fn environment(mut self, name: &'static str, value: &'static str) -> Self {
-        self.environment.push((name, value));
+    pub(crate) fn environment(mut self, name: &'static str, value: impl AsRef<OsStr>) -> Self {
+        self.environment.push((name, value.as_ref().to_owned()));
         self
     }
 
@@ -184,7 +184,7 @@ impl Program {
             .args(&self.arguments)
             .env("PATH", PATH)
             .env("LC_ALL", "C")
-            .envs(self.environment.iter().copied())
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());

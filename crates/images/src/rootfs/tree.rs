@@ -186,6 +186,8 @@ fn bootstrap(tree: &Path, packages: &[String], suite: &str, mirror: Option<&str>
         .argument(suite)
         .argument(tree)
         .arguments(mirror)
+        // Killed, it leaves its temporary files: here they go with all the rest.
+        .environment("TMPDIR", crate::staging::parent(tree))
         .isolated()
 }
 

@@ -6,7 +6,7 @@ use std::{
     mem::MaybeUninit,
     os::{
         fd::{AsFd, IntoRawFd as _, OwnedFd},
-        unix::{net::UnixStream, process::ExitStatusExt as _},
+        unix::{fs::MetadataExt as _, net::UnixStream, process::ExitStatusExt as _},
     },
     process::{Child, Command, ExitCode, Stdio},
 };
@@ -96,9 +96,14 @@ fn jailed(control: &mut UnixStream) -> Result<Option<Report>, Failure> {
     let read_only = read_only_files(&spec).step("open the memory file")?;
     enter_namespaces(&spec).step("enter namespaces")?;
     root::enter(&spec).step("build the root directory")?;
-    let (child, listener) = start(&spec, descriptors, entrances.unwrap_or_default(), read_only.is_some())
+    let (mut child, listener) = start(&spec, descriptors, entrances.unwrap_or_default(), read_only.is_some())
         .step("start the VMM")?;
-    send(control, &Report::Started { process: child.id() }).step("report the start")?;
+    if send(control, &Report::Started { process: child.id() }).is_err() {
+        // The host process has ended meanwhile. A cgroup can be removed once nobody is in it.
+        child.kill().step("kill the VMM")?;
+        child.wait().step("wait for the VMM")?;
+        return Ok(None);
+    }
     watch(control, child, read_only.zip(listener), remover)
 }
 
@@ -160,6 +165,7 @@ fn start(
 ) -> io::Result<(Child, Option<OwnedFd>)> {
     let (ours, theirs) = UnixStream::pair()?;
     let (user, file_bytes) = (spec.user, spec.file_bytes);
+    let device_groups = device_groups(spec)?;
     let mut command = Command::new(&spec.program);
     // Where our stderr goes the host process keeps the end of what is printed; nothing is read from its stdout.
     let output = rustix::io::dup(rustix::stdio::stderr())?;
@@ -173,7 +179,7 @@ fn start(
         limit_resources(file_bytes)?;
         if let Some(user) = user {
             let (user, group) = (Uid::from_raw(user), Gid::from_raw(user));
-            set_thread_groups(&[])?;
+            set_thread_groups(&device_groups)?;
             set_thread_res_gid(group, group, group)?;
             drop_bounding_set()?;
             set_thread_res_uid(user, user, user)?;
@@ -202,6 +208,12 @@ fn start(
     drop(command);
     let listener = if ask { Some(take_over(&ours)?) } else { None };
     Ok((child, listener))
+}
+
+/// The groups that may use the devices that the VMM is given: `kvm` as a rule.
+fn device_groups(spec: &JailSpec) -> io::Result<Vec<Gid>> {
+    let devices = spec.files.iter().filter(|file| file.access == Access::Device);
+    devices.map(|file| Ok(Gid::from_raw(fs::metadata(&file.jail)?.gid()))).collect()
 }
 
 fn limit_resources(file_bytes: u64) -> io::Result<()> {
