@@ -102,6 +102,10 @@ struct FileField {
 impl Request {
     /// Reads and checks a request.
     pub fn from_json(text: &[u8], languages: &Languages) -> Result<Self, RequestError> {
+        if text.trim_ascii_start().first() != Some(&b'{') {
+            // serde would take the fields from a list as well, in order.
+            return Err(invalid("a JSON object is asked for"));
+        }
         let mut json = serde_json::Deserializer::from_slice(text);
         let fields: Fields = serde_path_to_error::deserialize(&mut json).map_err(|error| {
             let path = error.path().to_string();
