@@ -57,6 +57,8 @@ pub(crate) struct Initialised {
     control: OwnedFd,
     /// Our ends of the streams that it was started with.
     streams: OurEnds,
+    /// Whether it has loaded anything that has to be reseeded.
+    seeded: bool,
 }
 
 impl Initialised {
@@ -92,14 +94,21 @@ impl Initialised {
         let process = fresh::started(&mut command)?;
         // With it goes our copy of the interpreter's end: without that its death would not be seen.
         drop(command);
-        let waiting = Self { process, control, streams };
-        waiting.expect("ready")?;
+        let mut waiting = Self { process, control, streams, seeded: false };
+        waiting.seeded = match waiting.receive()?.as_str() {
+            "ready" => false,
+            "ready seeded" => true,
+            other => return Err(Fault::new(format!("the interpreter said {other:?} when it started"))),
+        };
         hook.remove()?;
         Ok(waiting)
     }
 
-    /// Reseeds what the interpreter has loaded.
+    /// Reseeds what the interpreter has loaded, which as a rule is nothing that has a seed.
     pub(crate) fn reseed(&self) -> Result<(), Fault> {
+        if !self.seeded {
+            return Ok(());
+        }
         self.send(b"seed", &[])?;
         self.expect("seeded")
     }

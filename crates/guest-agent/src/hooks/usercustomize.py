@@ -12,9 +12,13 @@
 #   fork                 have a grandchild wait for the next message, which is its alone:
 #     NUL directory        be the job, with the three streams that come with this
 #   seed                 reseed what is loaded
-# Answers: ready, forked, taken, seeded. Whatever happens here leaves no object behind, so that the garbage collector's
-# counters stand where they would: nothing is imported that is not loaded anyway, and `_socket`, which cannot be unloaded,
-# in grandchildren alone.
+# Answers: ready (and "seeded", where there is something to reseed), forked, taken, seeded.
+#
+# Whatever happens here leaves no object behind, so that the garbage collector's counters stand where they would: nothing
+# is imported that is not loaded anyway, and `_socket`, which cannot be unloaded, in grandchildren alone.
+
+
+_SEEDED = ("random", "numpy.random", "ssl", "tempfile")
 
 
 def _wait():
@@ -24,7 +28,10 @@ def _wait():
 
     posix.setresuid(0, 0, 0)
     posix.setresgid(0, 0, 0)
-    posix.write(CONTROL, b"ready")
+    # What holds a state of its own is loaded by the image's start-up files, if at all.
+    seeded = [name for name in _SEEDED if name in sys.modules]
+    posix.write(CONTROL, b"ready seeded" if seeded else b"ready")
+    del seeded
     while True:
         words = posix.read(CONTROL, 1024).split(b"\0")
         if words[0] == b"run":

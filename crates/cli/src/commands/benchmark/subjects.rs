@@ -45,6 +45,8 @@ pub(super) mod figures {
     pub(crate) const NATIVE_RUN: &str = "native run";
     /// The VMM's proportional memory after the handshake.
     pub(crate) const IDLE_MEMORY: &str = "memory, idle clone";
+    /// The same where several idle clones share what they can.
+    pub(crate) const SHARED_MEMORY: &str = "memory, each of 4 idle clones";
     /// The VMM's proportional memory after the first run.
     pub(crate) const USED_MEMORY: &str = "memory, after a run";
     /// The guest agent's program.
@@ -82,6 +84,7 @@ pub(super) enum Subject {
     WarmRun,
     NativeRun,
     HostCommand,
+    IdleTogether,
     ColdBoot,
     SnapshotCreate,
 }
@@ -91,7 +94,7 @@ impl Subject {
     pub(super) const QUICK: [Self; 4] =
         [Self::RestoreAndFirstRun, Self::WarmRun, Self::NativeRun, Self::HostCommand];
     /// Those that take several.
-    pub(super) const SLOW: [Self; 2] = [Self::ColdBoot, Self::SnapshotCreate];
+    pub(super) const SLOW: [Self; 3] = [Self::IdleTogether, Self::ColdBoot, Self::SnapshotCreate];
 }
 
 impl fmt::Display for Subject {
@@ -101,6 +104,7 @@ impl fmt::Display for Subject {
             Self::WarmRun => figures::WARM_RUN,
             Self::NativeRun => figures::NATIVE_RUN,
             Self::HostCommand => figures::HOST_COMMAND,
+            Self::IdleTogether => figures::SHARED_MEMORY,
             Self::ColdBoot => figures::COLD_BOOT,
             Self::SnapshotCreate => figures::SNAPSHOT_CREATE,
         })
@@ -159,6 +163,7 @@ impl<'a> Workload<'a> {
                 samples.time(figures::HOST_COMMAND, took);
                 Ok(())
             }
+            Subject::IdleTogether => self.idle_together(samples).await,
             Subject::ColdBoot => self.cold_boot(samples).await,
             Subject::SnapshotCreate => self.snapshot_create(samples).await,
         }
@@ -182,6 +187,26 @@ impl<'a> Workload<'a> {
         self.run(&mut session).await?;
         let phases = session.end().await;
         samples.time(figures::WARM_RUN, phases.run);
+        Ok(())
+    }
+
+    /// Proportional memory tells little of a clone that is alone: it counts all that it could share.
+    async fn idle_together(&self, samples: &mut Samples) -> Result<(), Failure> {
+        const CLONES: u32 = 4;
+        if self.global.slots() < CLONES {
+            samples.missing(figures::SHARED_MEMORY, &format!("this host has fewer than {CLONES} slots"));
+            return Ok(());
+        }
+        let mut sessions = Vec::new();
+        for _ in 0..CLONES {
+            sessions.push(self.open(Start::Snapshot).await?);
+        }
+        for session in &sessions {
+            note_memory(figures::SHARED_MEMORY, session, samples);
+        }
+        for session in sessions {
+            session.end().await;
+        }
         Ok(())
     }
 
