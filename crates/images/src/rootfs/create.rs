@@ -121,7 +121,9 @@ impl CreateRootfsError {
             Self::Package(source) => source.hint(),
             Self::NoPackages => Some("name packages such as base-files, bash and python3".to_owned()),
             Self::Suite { .. } => Some("use the name of a release, such as bookworm".to_owned()),
-            Self::Mirror { .. } => Some("give the address of a Debian mirror, as http://mirror.example/debian".to_owned()),
+            Self::Mirror { .. } => {
+                Some("give the address of a Debian mirror, as http://mirror.example/debian".to_owned())
+            }
             Self::Stage { output, source } => io_hint(output, source),
             Self::Tree(source) => source.hint(),
             Self::Filesystem(source) => source.hint(),
