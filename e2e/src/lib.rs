@@ -11,10 +11,10 @@ mod wiring;
 use std::{
     collections::BTreeSet,
     env, fs,
-    io::{Read as _, Write as _},
+    io::Write as _,
     os::unix::ffi::OsStrExt as _,
     path::{Path, PathBuf},
-    process::{Child, Command, Output, Stdio},
+    process::{Command, Output, Stdio},
     time::{Duration, Instant},
 };
 
@@ -206,26 +206,4 @@ pub fn eventually(what: &str, patience: Duration, mut condition: impl FnMut() ->
         std::thread::sleep(Duration::from_millis(20));
     }
     Ok(())
-}
-
-/// Reads a child's stderr in the background until it holds `text`.
-pub fn wait_for_stderr(child: &mut Child, text: &str) -> Result<()> {
-    let mut stderr = child.stderr.take().context("stderr is piped")?;
-    let (sender, receiver) = std::sync::mpsc::channel();
-    let wanted = text.to_owned();
-    std::thread::spawn(move || {
-        let (mut all, mut buffer) = (Vec::new(), [0; 1024]);
-        let mut told = false;
-        // Reads on to the end: the child must not meet a closed pipe.
-        while let Ok(length @ 1..) = stderr.read(&mut buffer) {
-            all.extend_from_slice(&buffer[..length]);
-            if !told && String::from_utf8_lossy(&all).contains(&wanted) {
-                told = true;
-                let _ = sender.send(());
-            }
-        }
-    });
-    receiver
-        .recv_timeout(Duration::from_secs(120))
-        .with_context(|| format!("the program never said {text:?}"))
 }

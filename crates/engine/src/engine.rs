@@ -116,7 +116,7 @@ impl Engine {
                 Ok(files) => {
                     let vm = self.restore(language, machine, files, &slot).await?;
                     phases.start = since.elapsed();
-                    return Session::open(vm, slot, machine, true, phases).await;
+                    return Session::open(vm, slot, true, phases).await;
                 }
                 Err(reason) if start == Start::Snapshot => return Err(not_prepared(reason)),
                 Err(reason) => {
@@ -130,7 +130,7 @@ impl Engine {
         let spec = self.boot_spec(language, machine, &slot).map_err(not_prepared)?;
         let vm = self.vmm.boot(&spec).await.map_err(RunError::Boot)?;
         phases.start = since.elapsed();
-        Session::open(vm, slot, machine, false, phases).await
+        Session::open(vm, slot, false, phases).await
     }
 
     /// Waits for room for a microVM.

@@ -8,7 +8,7 @@ use protocol::{
     message::{Execution, Limits, Process, Run},
 };
 use serde::Serialize;
-use vmm::{MicroVm, spec::MachineSpec};
+use vmm::MicroVm;
 
 use crate::{
     answer::{Answer, ExecutionAnswer},
@@ -59,7 +59,6 @@ pub struct Session {
     client: GuestClient,
     /// Given back when the session is dropped, after the microVM.
     _slot: Slot,
-    pub(crate) machine: MachineSpec,
     pub(crate) restored: bool,
     pub(crate) phases: Phases,
 }
@@ -69,7 +68,6 @@ impl Session {
     pub(crate) async fn open(
         mut vm: Box<dyn MicroVm>,
         slot: Slot,
-        machine: MachineSpec,
         restored: bool,
         mut phases: Phases,
     ) -> Result<Self, RunError> {
@@ -78,7 +76,7 @@ impl Session {
         match handshake(vm.as_mut(), patience).await {
             Ok(client) => {
                 phases.handshake = since.elapsed();
-                Ok(Self { vm, client, _slot: slot, machine, restored, phases })
+                Ok(Self { vm, client, _slot: slot, restored, phases })
             }
             Err(error) => Err(explain(vm, error).await),
         }
@@ -87,16 +85,6 @@ impl Session {
     /// The VMM's process on the host, for measurements.
     pub fn process_id(&self) -> u32 {
         self.vm.process_id()
-    }
-
-    /// Whether the microVM was restored from a snapshot.
-    pub fn restored(&self) -> bool {
-        self.restored
-    }
-
-    /// The microVM's size.
-    pub fn machine(&self) -> MachineSpec {
-        self.machine
     }
 
     /// How long each part has taken so far.

@@ -23,4 +23,4 @@ pub use error::{CreateSnapshotError, NotPrepared, RunError};
 pub use execution::{Outcome, Phases, Session};
 pub use languages::{LanguageSpec, Languages};
 pub use request::{Request, RequestError};
-pub use snapshots::SnapshotStatus;
+pub use snapshots::{SnapshotStatus, machine, size};

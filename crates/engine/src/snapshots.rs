@@ -3,7 +3,7 @@
 use std::{
     path::PathBuf,
     sync::Arc,
-    time::{Instant, SystemTime, UNIX_EPOCH},
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 use images::{KernelBundle, Progress, Sha256Digest};
@@ -110,10 +110,10 @@ impl Engine {
         };
         progress.step("trying it");
         let vm = self.restore(language, machine, files, &slot).await?;
-        let session = Session::open(vm, slot, machine, true, Phases::default()).await?;
+        let session = Session::open(vm, slot, true, Phases::default()).await?;
         prove(session, spec, self).await?;
         let directory = staged.publish(&manifest).map_err(CreateSnapshotError::Catalogue)?;
-        self.note_checked(language, machine, &manifest, progress).await;
+        self.note_checked(language, machine, progress).await;
         Ok((manifest, directory))
     }
 
@@ -183,17 +183,10 @@ impl Engine {
     }
 
     /// Spares the first restore the reading of all files, for they have just been read.
-    async fn note_checked(
-        &self,
-        language: &Language,
-        machine: MachineSpec,
-        manifest: &Manifest,
-        progress: Arc<dyn Progress>,
-    ) {
+    async fn note_checked(&self, language: &Language, machine: MachineSpec, progress: Arc<dyn Progress>) {
         if let Some(entry) = self.catalogue.find(language, size(machine)) {
-            let since = Instant::now();
             let status = self.check_snapshot(entry, false, progress).await;
-            tracing::debug!(language = %manifest.language, problem = ?status.problem, took = ?since.elapsed(), "checked");
+            tracing::debug!(%language, problem = ?status.problem, "checked");
         }
     }
 }
@@ -284,10 +277,12 @@ fn record(
     }
 }
 
-pub(crate) fn size(machine: MachineSpec) -> Size {
+/// The size of a snapshot of `machine`.
+pub fn size(machine: MachineSpec) -> Size {
     Size { memory_mib: machine.memory_mib, vcpus: machine.vcpus }
 }
 
-pub(crate) fn machine(size: Size) -> MachineSpec {
+/// The machine that a snapshot of this size holds.
+pub fn machine(size: Size) -> MachineSpec {
     MachineSpec { memory_mib: size.memory_mib, vcpus: size.vcpus }
 }

@@ -170,7 +170,7 @@ fn best_machine(engine: &Engine, request: &Request) -> MachineSpec {
         .unwrap_or_default()
         .iter()
         .filter(|entry| entry.language == request.language.name)
-        .map(|entry| MachineSpec { memory_mib: entry.size.memory_mib, vcpus: entry.size.vcpus })
+        .map(|entry| engine::machine(entry.size))
         .collect();
     if sizes.is_empty() || sizes.contains(&DEFAULT_MACHINE) { DEFAULT_MACHINE } else { sizes[0] }
 }

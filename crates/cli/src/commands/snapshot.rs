@@ -2,7 +2,7 @@
 
 use std::{process::ExitCode, sync::Arc, time::Instant};
 
-use engine::{Engine, Languages, SnapshotStatus};
+use engine::{Engine, Languages, SnapshotStatus, size};
 use indicatif::HumanBytes;
 use serde::Serialize;
 use store::{Language, snapshot::Entry};
@@ -250,8 +250,4 @@ fn remove(args: &RemoveArgs, global: &Global) -> Result<ExitCode, Failure> {
     }
     eprintln!("removed {removed}");
     Ok(ExitCode::SUCCESS)
-}
-
-fn size(machine: MachineSpec) -> store::snapshot::Size {
-    store::snapshot::Size { memory_mib: machine.memory_mib, vcpus: machine.vcpus }
 }
