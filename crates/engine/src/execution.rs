@@ -5,12 +5,13 @@ use std::time::{Duration, Instant};
 use protocol::{
     Bytes,
     limits::DEFAULT_OUTPUT_BYTES,
-    message::{Execution, Limits, Process, Run},
+    message::{self, Execution, Limits, Process, Run},
 };
 use serde::Serialize;
 use vmm::MicroVm;
 
 use crate::{
+    LanguageSpec,
     answer::{Answer, ExecutionAnswer},
     error::RunError,
     guest_client::{GuestClient, GuestError},
@@ -23,6 +24,9 @@ pub(crate) const BOOT_PATIENCE: Duration = Duration::from_secs(120);
 
 /// How long a guest agent may take to answer what it answers at once.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(30);
+
+/// How often a job is rehearsed: what the first leaves untranslated of an emulated guest's code, the others do.
+const REHEARSALS: u32 = 3;
 
 /// How long a guest agent may take to prepare a language: several runs of the warm-up program.
 pub(crate) const PREPARE_PATIENCE: Duration = Duration::from_secs(300);
@@ -92,10 +96,20 @@ impl Session {
         self.phases
     }
 
-    /// Runs the language's warm-up program in this microVM.
-    pub async fn warm_up(&mut self) -> Result<(), RunError> {
-        let done = self.client.warm_up(ANSWER_PATIENCE).await;
-        self.explained(done)
+    /// Rehearses a job of `language` in this microVM, so that the request finds its way translated.
+    pub async fn warm_up(&mut self, language: &LanguageSpec) -> Result<(), RunError> {
+        let Some(rehearsal) = language.rehearsal() else { return Ok(()) };
+        for _ in 0..REHEARSALS {
+            let done = self.client.run(rehearsal.clone(), ANSWER_PATIENCE).await;
+            let executions = self.explained(done)?;
+            if let Some(execution) =
+                executions.first().filter(|e| e.outcome != message::Outcome::Exited { code: 0 })
+            {
+                let reason = format!("the rehearsal ended as {:?}", execution.outcome);
+                return self.explained(Err(GuestError::Failed { reason }));
+            }
+        }
+        Ok(())
     }
 
     /// Runs the request, once for each of its stdins.

@@ -97,14 +97,6 @@ impl GuestClient {
         }
     }
 
-    /// Runs the warm-up program once more.
-    pub async fn warm_up(&mut self, patience: Duration) -> Result<(), GuestError> {
-        match self.ask("warm-up", &HostMessage::WarmUp, patience).await? {
-            GuestMessage::WarmedUp => Ok(()),
-            _ => Err(GuestError::Unexpected { doing: "warm-up" }),
-        }
-    }
-
     /// Runs a program. Each execution may take its time limit and `patience`.
     pub async fn run(&mut self, run: Run, patience: Duration) -> Result<Vec<Execution>, GuestError> {
         let doing = "run";

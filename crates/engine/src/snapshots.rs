@@ -62,10 +62,13 @@ impl Engine {
         let rootfs = record(boot.rootfs.clone(), &progress);
 
         progress.step("booting a microVM");
-        let mut vm = snapshots
-            .boot(&boot, &files)
-            .await
-            .map_err(|source| CreateSnapshotError::Run(RunError::Boot(source)))?;
+        let mut vm = match snapshots.boot(&boot, &files).await {
+            Ok(vm) => vm,
+            Err(source) => {
+                check_room(&staged, machine)?;
+                return Err(RunError::Boot(source).into());
+            }
+        };
         let prepared = async {
             let stream = vm.connect().map_err(RunError::Control)?;
             let guest = |source| RunError::Guest { source, last_words: String::new() };
@@ -88,7 +91,10 @@ impl Engine {
             }
         };
         progress.step("saving it");
-        vm.save().await.map_err(CreateSnapshotError::Save)?;
+        if let Err(source) = vm.save().await {
+            check_room(&staged, machine)?;
+            return Err(CreateSnapshotError::Save(source));
+        }
         // Not before: a guest whose host hangs up turns itself off, and would be saved doing so.
         drop(client);
 

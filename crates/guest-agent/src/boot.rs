@@ -3,7 +3,7 @@
 use std::{
     fs::{self, File},
     io::Write as _,
-    os::unix::process::CommandExt as _,
+    os::{fd::OwnedFd, unix::process::CommandExt as _},
     process::{Command, ExitCode, Stdio},
     time::Duration,
 };
@@ -19,6 +19,7 @@ use rustix::{
 use crate::{
     cgroup,
     channel::Channel,
+    exits::Exits,
     fault::{Doing, Fault},
     root, sys,
     uevent::DeviceEvents,
@@ -48,7 +49,8 @@ pub(crate) fn boot() -> ExitCode {
 pub(crate) fn log(line: &str) {
     if let Ok(mut log) = File::options().write(true).open("/dev/kmsg") {
         // "<2>": critical, so that it passes `quiet`. There is no one to tell if this fails.
-        let _ = writeln!(log, "<2>guest agent: {line}");
+        // In one write, which is one record: each has a priority of its own.
+        let _ = log.write_all(format!("<2>guest agent: {line}\n").as_bytes());
     }
 }
 
@@ -63,7 +65,7 @@ fn boot_steps() -> Result<(), Fault> {
         .wait_for("disk", Duration::from_secs(30), || Ok(fs::exists(DISK).unwrap_or(false).then_some(())))?;
     root::assemble(DISK)?;
     let channel = Channel::open(&events)?;
-    run_the_runner(channel)
+    run_the_runner(channel, Exits::subscribe()?)
 }
 
 fn mount_kernel_filesystems() -> Result<(), Fault> {
@@ -120,7 +122,7 @@ fn bring_loopback_up() -> Result<(), Fault> {
     sys::bring_loopback_up(&socket).doing("bring the loopback device up")
 }
 
-fn run_the_runner(channel: Channel) -> Result<(), Fault> {
+fn run_the_runner(channel: Channel, exits: Option<Exits>) -> Result<(), Fault> {
     // The children of PID 1 get a pid namespace of their own: the runner is PID 1 there.
     let namespaces = UnshareFlags::NEWPID | UnshareFlags::NEWIPC;
     sys::unshare(namespaces).doing("make the jobs' namespaces")?;
@@ -129,7 +131,7 @@ fn run_the_runner(channel: Channel) -> Result<(), Fault> {
         .arg(RUNNER_ROLE)
         .env_clear()
         .stdin(Stdio::from(std::fs::File::from(channel)))
-        .stdout(Stdio::null())
+        .stdout(exits.map_or_else(Stdio::null, |exits| Stdio::from(OwnedFd::from(exits))))
         .stderr(Stdio::null())
         .spawn()
         .doing("start the runner")?;

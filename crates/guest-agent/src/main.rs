@@ -18,6 +18,7 @@ mod boot;
 mod cgroup;
 mod channel;
 mod credentials;
+mod exits;
 mod fault;
 mod fresh;
 mod initialised;

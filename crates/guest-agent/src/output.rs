@@ -103,20 +103,25 @@ impl Capture {
         self.pipe.as_ref()
     }
 
-    /// Reads what is there, at most one buffer of it, so that one stream cannot keep the others waiting.
-    pub(crate) fn pump(&mut self, buffer: &mut [u8]) -> Result<(), Fault> {
-        let Some(pipe) = &self.pipe else { return Ok(()) };
+    /// Reads what is there, at most one buffer of it, so that one stream cannot keep the others waiting. False
+    /// where there was nothing.
+    pub(crate) fn pump(&mut self, buffer: &mut [u8]) -> Result<bool, Fault> {
+        let Some(pipe) = &self.pipe else { return Ok(false) };
         match read(pipe, &mut *buffer) {
-            Ok(0) => self.pipe = None,
+            Ok(0) => {
+                self.pipe = None;
+                Ok(false)
+            }
             Ok(length) => {
                 let kept = length.min(self.limit - self.kept.len());
                 self.kept.extend_from_slice(&buffer[..kept]);
                 self.dropped += (length - kept) as u64;
+                Ok(true)
             }
-            Err(Errno::AGAIN | Errno::INTR) => {}
-            Err(error) => return Err(error).doing("read a job's output"),
+            Err(Errno::AGAIN) => Ok(false),
+            Err(Errno::INTR) => Ok(true),
+            Err(error) => Err(error).doing("read a job's output"),
         }
-        Ok(())
     }
 
     /// What was kept and what was not.

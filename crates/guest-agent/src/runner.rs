@@ -6,22 +6,25 @@ use protocol::{
     Bytes, GENERATION,
     message::{self, Execution, GuestMessage, HostMessage, Limits, Outcome, Prepare, Process, Run, Runtime},
 };
-use rustix::{fs::Mode, process::umask, thread::set_no_new_privs};
+use rustix::{
+    fs::{FileType, Mode, fstat},
+    process::umask,
+    thread::set_no_new_privs,
+};
 
 use crate::{
     cgroup::{Group, Hierarchy},
     channel::Channel,
+    exits::Exits,
     fault::{Doing, Fault},
     fresh,
     initialised::Initialised,
-    job_directory, output, reseed, root, scratch, supervise,
+    job_directory, output, reseed, root, scratch,
+    supervise::{self, Remains},
 };
 
 /// What is left to the kernel and the agent of the memory that is free after the boot, in bytes.
 const RESERVED_MEMORY: u64 = 24 << 20;
-
-/// How often a job is rehearsed: what the first leaves untranslated of an emulated guest's code, the others do.
-const REHEARSALS: u32 = 3;
 
 /// Bounds of a run of the warm-up program. Under emulation on a loaded host it takes seconds.
 const WARM_UP_LIMITS: Limits = Limits { timeout_millis: 120_000, output_bytes: 64 << 10 };
@@ -30,6 +33,9 @@ const WARM_UP_LIMITS: Limits = Limits { timeout_millis: 120_000, output_bytes: 6
 pub(crate) fn run() -> Result<(), Fault> {
     let stdin = std::io::stdin().as_fd().try_clone_to_owned().doing("take the channel")?;
     let mut channel = Channel::from(File::from(stdin));
+    let exits = std::io::stdout().as_fd().try_clone_to_owned().doing("take the announcements of exits")?;
+    let is_socket = FileType::from_raw_mode(fstat(&exits).doing("look at stdout")?.st_mode).is_socket();
+    let exits = is_socket.then(|| Exits::from(exits));
     let random = File::options().write(true).open("/dev/random").doing("open /dev/random")?;
     std::fs::write("/proc/self/oom_score_adj", "-1000").doing("be exempt from the out-of-memory killer")?;
     let hierarchy = Hierarchy::open()?;
@@ -39,13 +45,13 @@ pub(crate) fn run() -> Result<(), Fault> {
     // Inherited by everything that runs from here on: no setuid program of an image gives rights to a job.
     set_no_new_privs(true).doing("give up new privileges")?;
     let mut runner = Runner {
+        exits,
         home: None,
         hierarchy: &hierarchy,
         random,
         directory: job_directory_path()?,
         job_memory_bytes: available_memory()?.saturating_sub(RESERVED_MEMORY),
         interpreter: None,
-        rehearsal: None,
         scratch_used: false,
         buffer: vec![0; supervise::BUFFER_BYTES],
     };
@@ -79,7 +85,7 @@ fn available_memory() -> Result<u64, Fault> {
 fn exercise(runtime: Runtime, files: Vec<message::File>) -> Run {
     Run {
         runtime,
-        process: Process::Initialised,
+        process: Process::Rehearsal,
         files,
         args: Vec::new(),
         stdins: vec![Bytes::default()],
@@ -89,6 +95,8 @@ fn exercise(runtime: Runtime, files: Vec<message::File>) -> Run {
 
 struct Runner<'a> {
     hierarchy: &'a Hierarchy,
+    /// Where the kernel announces exits, if it does.
+    exits: Option<Exits>,
     /// The group of the next job, made beforehand: moving a process takes longer than any other step of a short run.
     /// The initialised interpreter waits in it, to be that job.
     home: Option<Group<'a>>,
@@ -96,7 +104,6 @@ struct Runner<'a> {
     directory: String,
     job_memory_bytes: u64,
     interpreter: Option<Initialised>,
-    rehearsal: Option<Run>,
     /// Whether something may have written to the scratch directories.
     scratch_used: bool,
     /// Through which output is read.
@@ -122,23 +129,25 @@ impl<'a> Runner<'a> {
                 }
                 channel.send(&GuestMessage::Reseeded)
             }
-            HostMessage::WarmUp => {
-                let rehearsal = self.rehearsal.take().ok_or_else(|| Fault::new("warm up before prepare"))?;
-                for _ in 0..REHEARSALS {
-                    self.exercise(&rehearsal)?;
-                }
-                self.rehearsal = Some(rehearsal);
-                channel.send(&GuestMessage::WarmedUp)
-            }
             HostMessage::Run(run) => {
+                let rehearsal = run.process == Process::Rehearsal;
+                let only = run.stdins.len() == 1 && !rehearsal;
                 for (index, stdin) in run.stdins.iter().enumerate() {
-                    let (mut execution, group) = self.execute(&run, stdin, run.stdins.len() == 1)?;
+                    let (mut execution, remains, group) = self.execute(&run, stdin, only)?;
                     execution.index = u32::try_from(index).doing("number an execution")?;
                     channel.send(&GuestMessage::Execution(execution))?;
-                    if index + 1 == run.stdins.len() {
+                    let last = index + 1 == run.stdins.len();
+                    if last && !rehearsal {
                         channel.send(&GuestMessage::Finished)?;
                     }
+                    remains.wait()?;
                     drop(group);
+                    if rehearsal {
+                        self.rewind()?;
+                        if last {
+                            channel.send(&GuestMessage::Finished)?;
+                        }
+                    }
                 }
                 Ok(())
             }
@@ -155,19 +164,18 @@ impl<'a> Runner<'a> {
             self.home = Some(home);
             self.interpreter = Some(started);
         }
-        let warm_up = exercise(prepare.runtime.clone(), prepare.warm_up.files);
+        let warm_up = exercise(prepare.runtime, prepare.warm_up.files);
         for _ in 0..prepare.warm_up.runs {
             self.exercise(&warm_up)?;
         }
-        self.rehearsal = Some(exercise(prepare.runtime, prepare.rehearsal));
         self.clean()?;
         Ok(self.interpreter.is_some())
     }
 
-    /// Runs a program of ours, which must succeed, in a fork of the initialised interpreter where there is one, and
-    /// leaves that as if it had not forked.
+    /// Runs a program of ours, which must succeed, in a fork of the initialised interpreter where there is one.
     fn exercise(&mut self, run: &Run) -> Result<(), Fault> {
-        let (execution, _group) = self.execute(run, &Bytes::default(), false)?;
+        let (execution, remains, _group) = self.execute(run, &Bytes::default(), false)?;
+        remains.wait()?;
         if execution.outcome != (Outcome::Exited { code: 0 }) {
             let stderr = String::from_utf8_lossy(&execution.stderr.bytes.0);
             return Err(Fault::new(format!(
@@ -175,6 +183,11 @@ impl<'a> Runner<'a> {
                 execution.outcome
             )));
         }
+        self.rewind()
+    }
+
+    /// Leaves everything, and the initialised interpreter, as if nothing had run.
+    fn rewind(&mut self) -> Result<(), Fault> {
         if let Some(interpreter) = &self.interpreter {
             interpreter.take_pages_back()?;
         }
@@ -204,13 +217,18 @@ impl<'a> Runner<'a> {
     }
 
     /// Runs `run` once with `stdin`. Where that is all of a request, it may use the initialised interpreter up. The
-    /// group comes along so that the answer need not wait for its removal.
-    fn execute(&mut self, run: &Run, stdin: &Bytes, only: bool) -> Result<(Execution, Group<'a>), Fault> {
+    /// remains and the group come along so that the answer need not wait for their end.
+    fn execute(
+        &mut self,
+        run: &Run,
+        stdin: &Bytes,
+        only: bool,
+    ) -> Result<(Execution, Remains, Group<'a>), Fault> {
         self.clean()?;
         self.scratch_used = true;
         job_directory::create(&self.directory, &run.files)?;
         // The arguments of an initialised process are fixed, for anybody to see in /proc.
-        let initialised = run.process == Process::Initialised && run.args.is_empty();
+        let initialised = run.process != Process::Fresh && run.args.is_empty();
         let used_up = self.interpreter.take_if(|_| initialised && only);
         let group = if self.interpreter.is_none() { self.take_home()? } else { self.group("fork")? };
         let clock = supervise::Clock::start(Duration::from_millis(run.limits.timeout_millis));
@@ -229,7 +247,9 @@ impl<'a> Runner<'a> {
         };
         let limit = usize::try_from(run.limits.output_bytes).doing("bound the output")?;
         let (feed, captures) = streams.attach(&stdin.0, limit);
-        let execution = supervise::to_the_end(program, clock, &group, feed, captures, &mut self.buffer)?;
-        Ok((execution, group))
+        let exits = self.exits.as_ref();
+        let (execution, remains) =
+            supervise::to_the_end(program, clock, &group, exits, feed, captures, &mut self.buffer)?;
+        Ok((execution, remains, group))
     }
 }

@@ -1,7 +1,8 @@
 //! From the start of a program to its last byte of output.
 
 use std::{
-    os::fd::OwnedFd,
+    os::{fd::OwnedFd, unix::process::ExitStatusExt as _},
+    process::ExitStatus,
     time::{Duration, Instant},
 };
 
@@ -9,11 +10,12 @@ use protocol::message::{Execution, Outcome};
 use rustix::{
     event::{PollFd, PollFlags},
     io::Errno,
-    process::{Pid, PidfdFlags, WaitOptions, WaitStatus, pidfd_open, wait as wait_for_child},
+    process::{Pid, PidfdFlags, WaitOptions, pidfd_open, wait as wait_for_child},
 };
 
 use crate::{
     cgroup::Group,
+    exits::{self, Exits},
     fault::{Doing, Fault},
     output::{Capture, Feed},
     wait,
@@ -47,18 +49,36 @@ impl Clock {
     }
 }
 
-/// Feeds the program, reads what it writes through `buffer`, and ends it when its time is up. When it returns no
-/// process of `group` is left.
+/// What may be left of a job whose outcome is known: its one process, on its way out.
+#[must_use]
+pub(crate) struct Remains(Option<OwnedFd>);
+
+impl Remains {
+    /// Waits until it is gone.
+    pub(crate) fn wait(self) -> Result<(), Fault> {
+        let Some(pidfd) = self.0 else { return Ok(()) };
+        let gone = wait::ready(&mut [PollFd::new(&pidfd, PollFlags::IN)], Instant::now() + KILL_PATIENCE);
+        if !gone.doing("wait for a job to be gone")? {
+            return Err(Fault::new("a job that has exited is not gone"));
+        }
+        reap(None).map(drop)
+    }
+}
+
+/// Feeds the program, reads what it writes through `buffer`, and ends it when its time is up. When it returns, no
+/// process of `group` is left but for the remains.
 pub(crate) fn to_the_end(
     program: Pid,
     clock: Clock,
     group: &Group<'_>,
+    exits: Option<&Exits>,
     mut feed: Feed<'_>,
     mut captures: [Capture; 2],
     buffer: &mut [u8],
-) -> Result<Execution, Fault> {
+) -> Result<(Execution, Remains), Fault> {
     let pidfd = pidfd_open(program, PidfdFlags::empty()).doing("watch the program")?;
     let mut status = None;
+    let mut exiting = false;
     let mut timed_out = false;
     let mut deadline = clock.deadline;
     while status.is_none() {
@@ -71,22 +91,33 @@ pub(crate) fn to_the_end(
             group.kill()?;
             deadline = now + KILL_PATIENCE;
         }
-        wait_for_events(&pidfd, &feed, &captures, deadline.min(now + REAP_INTERVAL))?;
+        wait_for_events(&pidfd, exits, &feed, &captures, deadline.min(now + REAP_INTERVAL))?;
         feed.pump()?;
         for capture in &mut captures {
             capture.pump(buffer)?;
         }
         status = reap(Some(program))?;
+        if status.is_none() && exits.map_or(Ok(false), Exits::any)? {
+            status = exiting_alone(program, group)?;
+            exiting = status.is_some();
+        }
     }
     let duration = clock.start.elapsed();
-    // What the program left running ends with it: a batch's next execution must not meet it.
-    if !group.is_empty()? {
-        group.kill()?;
-        group.wait_until_empty(KILL_PATIENCE)?;
-        reap(None)?;
+    if exiting {
+        // It cannot write any more, and there is no other writer: what there will be is there.
+        for capture in &mut captures {
+            while capture.pump(buffer)? {}
+        }
+    } else {
+        // What the program left running ends with it: a batch's next execution must not meet it.
+        if !group.is_empty()? {
+            group.kill()?;
+            group.wait_until_empty(KILL_PATIENCE)?;
+            reap(None)?;
+        }
+        drain(&mut captures, buffer)?;
     }
     drop(feed);
-    drain(&mut captures, buffer)?;
 
     let outcome = match status {
         _ if timed_out => Outcome::TimedOut,
@@ -97,17 +128,27 @@ pub(crate) fn to_the_end(
     };
     let [stdout, stderr] = captures.map(Capture::finish);
     let duration_micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
-    Ok(Execution { index: 0, outcome, stdout, stderr, duration_micros })
+    let execution = Execution { index: 0, outcome, stdout, stderr, duration_micros };
+    Ok((execution, Remains(exiting.then_some(pidfd))))
+}
+
+/// How `program` ends, where it is on its way out and the only process of its group.
+fn exiting_alone(program: Pid, group: &Group<'_>) -> Result<Option<Outcome>, Fault> {
+    let Some(status) = exits::status_of_exiting(program)? else { return Ok(None) };
+    let alone = group.processes()?.iter().all(|process| *process == program);
+    Ok(alone.then(|| outcome(ExitStatus::from_raw(status))))
 }
 
 /// Waits until something can be read or written, or the program has ended.
 fn wait_for_events(
     pidfd: &OwnedFd,
+    exits: Option<&Exits>,
     feed: &Feed<'_>,
     captures: &[Capture; 2],
     until: Instant,
 ) -> Result<(), Fault> {
     let mut descriptors = vec![PollFd::new(pidfd, PollFlags::IN)];
+    descriptors.extend(exits.map(|exits| PollFd::new(exits, PollFlags::IN)));
     descriptors.extend(feed.pipe().map(|pipe| PollFd::new(pipe, PollFlags::OUT)));
     descriptors.extend(captures.iter().filter_map(|c| Some(PollFd::new(c.pipe()?, PollFlags::IN))));
     wait::ready(&mut descriptors, until).doing("wait for a program").map(drop)
@@ -137,7 +178,7 @@ fn reap(process: Option<Pid>) -> Result<Option<Outcome>, Fault> {
         match wait_for_child(WaitOptions::NOHANG) {
             Ok(Some((pid, status))) => {
                 if Some(pid) == process {
-                    found = Some(outcome(status));
+                    found = Some(outcome(ExitStatus::from_raw(status.as_raw())));
                 }
             }
             Ok(None) | Err(Errno::CHILD) => return Ok(found),
@@ -148,10 +189,10 @@ fn reap(process: Option<Pid>) -> Result<Option<Outcome>, Fault> {
 }
 
 /// What a wait status says.
-fn outcome(status: WaitStatus) -> Outcome {
+fn outcome(status: ExitStatus) -> Outcome {
     // A number that does not fit cannot come from Linux.
     let number = |number: i32| u8::try_from(number).unwrap_or(u8::MAX);
-    match (status.exit_status(), status.terminating_signal()) {
+    match (status.code(), status.signal()) {
         (Some(code), _) => Outcome::Exited { code: number(code) },
         (None, signal) => Outcome::Killed { signal: number(signal.unwrap_or_default()) },
     }

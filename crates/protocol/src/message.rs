@@ -10,9 +10,7 @@
 //!                ◀──────────  prepared   (the point at which a snapshot is taken)
 //! reseed         ──────────▶             kernel, clock and interpreters
 //!                ◀──────────  reseeded
-//! warm_up        ──────────▶             optional: rehearse a job in this clone
-//!                ◀──────────  warmed_up
-//! run            ──────────▶
+//! run            ──────────▶             rehearsals first, where the clone has time before its job
 //!                ◀──────────  execution  once for each stdin, in order
 //!                ◀──────────  finished
 //! ```
@@ -43,9 +41,6 @@ pub enum HostMessage {
         /// The host's wall clock, in nanoseconds since the Unix epoch.
         realtime_unix_nanos: u64,
     },
-    /// Runs the rehearsal of [`Prepare`], in a fork of the initialised interpreter: in a clone under emulation the code
-    /// that a job is going to run is translated then.
-    WarmUp,
     /// Runs a program, once for each stdin.
     Run(Run),
 }
@@ -68,8 +63,6 @@ pub enum GuestMessage {
     },
     /// Answers [`HostMessage::Reseed`].
     Reseeded,
-    /// Answers [`HostMessage::WarmUp`].
-    WarmedUp,
     /// The outcome of one execution of a [`HostMessage::Run`].
     Execution(Execution),
     /// All executions of a [`HostMessage::Run`] are over.
@@ -110,8 +103,6 @@ pub struct Prepare {
     pub runtime: Runtime,
     /// What runs before the snapshot.
     pub warm_up: WarmUp,
-    /// What runs for each [`HostMessage::WarmUp`]: a program that takes the path of a short job, and no other.
-    pub rehearsal: Vec<File>,
 }
 
 /// A program that brings interpreter and libraries into the guest's page cache.
@@ -161,6 +152,10 @@ pub enum Process {
     Initialised,
     /// Always a fresh process: what the initialised one is compared with.
     Fresh,
+    /// A fork of the initialised interpreter where one waits, which is then left as if it had not forked: a program
+    /// of the host's own that takes the path of a job to come. Under emulation the code on that path is translated
+    /// then. Its files and its processes are gone when the host hears of its end.
+    Rehearsal,
 }
 
 /// Bounds of one execution.

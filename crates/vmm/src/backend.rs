@@ -252,7 +252,7 @@ pub enum SaveError {
     Control(#[source] ControlError),
 }
 
-/// The end of what a VMM printed, as part of an error.
+/// The end of what a VMM printed, or how it ended without a word, as part of an error.
 #[derive(Debug, Default)]
 pub struct LastWords(pub String);
 
@@ -260,7 +260,7 @@ impl LastWords {
     fn context(&self) -> String {
         match self.0.trim() {
             "" => String::new(),
-            said => format!(" (it said: {said})"),
+            said => format!(" ({said})"),
         }
     }
 }

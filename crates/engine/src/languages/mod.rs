@@ -2,7 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use protocol::message::{File, Interpreter, Prepare, Runtime, WarmUp};
+use protocol::{
+    Bytes,
+    limits::DEFAULT_OUTPUT_BYTES,
+    message::{File, Interpreter, Limits, Prepare, Process, Run, Runtime, WarmUp},
+};
 use serde::Deserialize;
 use store::Language;
 
@@ -47,6 +51,9 @@ pub struct LanguageSpec {
     pub environment: BTreeMap<String, String>,
 }
 
+/// Bound of a rehearsal, in milliseconds: a moment's work, under emulation on a busy host.
+const REHEARSAL_TIMEOUT_MILLIS: u64 = 30_000;
+
 /// What the programs of every language find in their environment.
 const ENVIRONMENT: [(&str, &str); 3] = [
     ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"),
@@ -69,8 +76,24 @@ impl LanguageSpec {
         let file = |text: &str| vec![File { name: self.main_file.clone(), content: text.into() }];
         let runs = programs.map_or(0, |_| self.warm_up_runs);
         let files = programs.map(|programs| file(programs.warm_up)).unwrap_or_default();
-        let rehearsal = programs.map(|programs| file(programs.rehearsal)).unwrap_or_default();
-        Prepare { runtime: self.runtime(), warm_up: WarmUp { files, runs }, rehearsal }
+        Prepare { runtime: self.runtime(), warm_up: WarmUp { files, runs } }
+    }
+
+    /// What is run in a clone beforehand, so that its job finds its way translated; nothing where there is no such
+    /// program.
+    pub(crate) fn rehearsal(&self) -> Option<Run> {
+        let programs = PROGRAMS.iter().find(|programs| programs.language == self.name.as_str())?;
+        Some(Run {
+            runtime: self.runtime(),
+            process: Process::Rehearsal,
+            files: vec![File { name: self.main_file.clone(), content: programs.rehearsal.into() }],
+            args: Vec::new(),
+            stdins: vec![Bytes::default()],
+            limits: Limits {
+                timeout_millis: REHEARSAL_TIMEOUT_MILLIS,
+                output_bytes: DEFAULT_OUTPUT_BYTES as u64,
+            },
+        })
     }
 }
 

@@ -75,6 +75,8 @@ def _fork(posix, _signal, modules):
         posix.close(received)
         return None
 
+    # As every other job: a session of its own.
+    posix.setsid()
     import _socket
 
     control = _socket.socket(fileno=CONTROL)

@@ -292,10 +292,14 @@ fn create_memory(path: &Path, machine: MachineSpec, user: Option<u32>) -> io::Re
     Ok(())
 }
 
-/// What a VMM that failed has printed; it ends with this.
+/// What a VMM that failed has printed, or how it ended where it had no words; it ends with this.
 async fn said(mut jailed: Jailed) -> LastWords {
     // It may still be about to print why.
-    let _ = tokio::time::timeout(Duration::from_secs(2), jailed.wait()).await;
+    let ended = tokio::time::timeout(Duration::from_secs(2), jailed.wait()).await;
     jailed.kill().await;
-    LastWords(jailed.output())
+    let output = jailed.output();
+    match ended {
+        Ok(exit) if output.trim().is_empty() => LastWords(exit.to_string()),
+        _ => LastWords(output),
+    }
 }

@@ -183,7 +183,7 @@ impl<'a> Workload<'a> {
         let mut session = self.open(Start::Snapshot).await?;
         // Here and not before the first run, which it would delay: the guest settles meanwhile.
         note_memory(figures::IDLE_MEMORY, &session, samples);
-        session.warm_up().await.or_fail()?;
+        session.warm_up(&self.request.language).await.or_fail()?;
         self.run(&mut session).await?;
         let phases = session.end().await;
         samples.time(figures::WARM_RUN, phases.run);
