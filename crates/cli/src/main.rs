@@ -3,6 +3,7 @@
 //! Reads arguments and environment, wires the VMM backend to the engine, and prints. What the commands do is in
 //! [`commands`], one file each; how they end in [`failure`].
 
+mod backend;
 mod commands;
 mod failure;
 mod host;

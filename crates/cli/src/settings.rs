@@ -18,6 +18,32 @@ pub(crate) struct Global {
     #[arg(long, global = true, value_name = "FILE", env = "LLM_FIRECRACKER_QEMU", hide_short_help = true)]
     pub(crate) qemu: Option<PathBuf>,
 
+    /// The VMM, instead of Firecracker where there is one and KVM is usable, and QEMU elsewhere
+    #[arg(long, global = true, value_enum, env = "LLM_FIRECRACKER_VMM", hide_short_help = true)]
+    pub(crate) vmm: Option<VmmName>,
+
+    /// Firecracker to be used instead of the one that setup installed or that is in PATH; its jailer lies beside it
+    #[arg(
+        long = "firecracker-bin",
+        global = true,
+        value_name = "FILE",
+        env = "FIRECRACKER_BIN",
+        hide_short_help = true
+    )]
+    pub(crate) firecracker: Option<PathBuf>,
+
+    /// A static CPU template of Firecracker's (T2, T2S, T2CL, T2A), so that snapshots can be restored on other
+    /// processors that the template fits
+    #[arg(
+        long,
+        global = true,
+        value_name = "TEMPLATE",
+        env = "LLM_FIRECRACKER_CPU_TEMPLATE",
+        hide_short_help = true,
+        value_parser = ["T2", "T2S", "T2CL", "T2A"]
+    )]
+    pub(crate) cpu_template: Option<String>,
+
     /// How microVMs execute code, instead of the best that this host has
     #[arg(long, global = true, value_enum, env = "LLM_FIRECRACKER_ACCEL", hide_short_help = true)]
     pub(crate) accel: Option<Acceleration>,
@@ -59,6 +85,15 @@ pub(crate) struct Global {
     /// Says what is being done; twice, in detail
     #[arg(long, short, global = true, action = clap::ArgAction::Count)]
     pub(crate) verbose: u8,
+}
+
+/// A VMM.
+#[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum VmmName {
+    /// Firecracker, under its jailer; needs KVM
+    Firecracker,
+    /// QEMU's microvm machine
+    Qemu,
 }
 
 /// How microVMs execute code.

@@ -49,6 +49,11 @@ impl DataDirectory {
         self.0.join("kernel")
     }
 
+    /// Firecracker and its jailer, where `setup` has installed them.
+    pub fn firecracker(&self) -> PathBuf {
+        self.0.join("firecracker")
+    }
+
     /// What lasts as long as commands run, or until the host boots anew.
     pub fn run(&self) -> PathBuf {
         self.0.join("run")

@@ -147,7 +147,7 @@ pub(super) fn find_qemu(global: &Global) -> Result<Installation, ProbeError> {
 
 /// KVM as it is now and, where there may be a note, as it was noted.
 fn kvm_facts(global: &Global, may_be_noted: bool) -> KvmFacts {
-    let noted = if may_be_noted { HostFacts::get(global).ok() } else { None };
+    let noted = if may_be_noted { Some(HostFacts::get(global)) } else { None };
     KvmFacts {
         verdict: kvm::probe(),
         noted: noted.map(|facts| (facts.kvm, global.data().run().join("host.json"))),
