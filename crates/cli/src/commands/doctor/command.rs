@@ -21,7 +21,10 @@ use crate::{
 #[command(after_help = "Exit status: 0 no problem was found (there may be warnings); 3 a problem was found.
 
 What was made once and cannot be used now (a snapshot of an image that has changed) is a problem; what was never \
-made is a warning. Fixes are best applied from the top down.")]
+made is a warning. Fixes are best applied from the top down.
+
+Where KVM executes microVMs, doctor also looks at what tenants who share a host need of it: SMT, known vulnerabilities, \
+microcode, merged memory, swap, the kernel. These are warnings at most. --accel kvm looks at them elsewhere too.")]
 pub(crate) struct DoctorArgs {
     /// Prints JSON
     #[arg(long)]

@@ -63,6 +63,15 @@ impl Finding {
         Self { name: name.into(), status: Status::Warning, detail: detail.into(), fix: fix.into() }
     }
 
+    /// It could not be found out, and so may be anything.
+    pub(super) fn unknown(
+        name: impl Into<String>,
+        why: impl std::fmt::Display,
+        fix: impl Into<Option<String>>,
+    ) -> Self {
+        Self::warning(name, format!("unknown: {why}"), fix)
+    }
+
     /// It does not work.
     pub(super) fn problem(
         name: impl Into<String>,

@@ -138,8 +138,7 @@ pub(super) fn kernel(release: &str, seccomp_actions: Option<&str>) -> Finding {
     const NAME: &str = "host kernel";
     let (major, minor) = OLDEST_KERNEL;
     let fix = format!("boot Linux {major}.{minor} or newer, with CONFIG_SECCOMP_FILTER");
-    let mut numbers = release.split(['.', '-', '+']).map_while(|part| part.parse::<u32>().ok());
-    let Some(version) = numbers.next().zip(numbers.next()) else {
+    let Some(version) = version(release) else {
         return Finding::warning(NAME, format!("cannot tell the version of Linux {release:?}"), fix);
     };
     if version < OLDEST_KERNEL {
@@ -152,6 +151,12 @@ pub(super) fn kernel(release: &str, seccomp_actions: Option<&str>) -> Finding {
         return Finding::problem(NAME, detail, fix);
     }
     Finding::ok(NAME, format!("Linux {release}"))
+}
+
+/// The series of a kernel's release: 6.1 of `6.1.0-44-amd64`.
+pub(super) fn version(release: &str) -> Option<(u32, u32)> {
+    let mut numbers = release.split(['.', '-', '+']).map_while(|part| part.parse().ok());
+    numbers.next().zip(numbers.next())
 }
 
 /// Programs that are not there.

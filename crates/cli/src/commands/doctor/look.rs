@@ -26,6 +26,7 @@ use super::{
     fix::{Shell, quote},
     host::{self, KvmFacts, NamespaceFacts, PROGRAMS},
     leftovers::{self, Group, PARENTS},
+    production::{self, ProductionFacts},
     snapshots::{self, SnapshotFacts, Verdict},
 };
 use crate::{
@@ -65,20 +66,27 @@ pub(super) fn at_host(
     let closed = closed_files(&data, known, shell.is_root);
     let usable = known.iter().filter(|facts| facts.is_known && facts.problem.is_none());
     let languages = usable.map(|facts| facts.language.clone()).collect();
+    let kvm = kvm_facts(global, has_qemu && exists);
+    let matters = production::matters(&kvm.verdict, kvm.chosen);
+    let production = matters.then(|| ProductionFacts::read(Path::new("/")));
     let mut findings = vec![
         host::qemu(found, global.qemu.is_some(), has_apt, shell),
         host::firecracker(),
-        host::kvm(&kvm_facts(global, has_qemu && exists), shell),
+        host::kvm(&kvm, shell),
         host_kernel(),
         host::namespaces(namespace_facts(), shell),
         host::cgroups(jail::cgroup_available(), shell),
         leftovers::leftovers(&groups(), shell),
         host::memory(available_mib()),
         host::programs(&missing, shell),
+    ];
+    // Before what is made: another microcode or kernel may be another processor to a snapshot.
+    findings.extend(production::findings(production.as_ref(), shell));
+    findings.extend([
         data::directory(&directory, shell),
         data::disk(disk_facts(data.root()), data.root(), shell),
         bundle(&data, progress, shell),
-    ];
+    ]);
     match &images {
         Ok(images) => findings.extend(data::images(images, &first_language(), shell)),
         Err(finding) => findings.push(finding.clone()),
