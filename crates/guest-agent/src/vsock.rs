@@ -5,11 +5,11 @@
 
 use std::{fs::File, os::fd::OwnedFd};
 
-use protocol::VSOCK_PORT;
+use protocol::{VSOCK_PORT, VSOCK_READY_PORT};
 use rustix::{
     io::Errno,
     net::{
-        AddressFamily, SocketAddrAny, SocketFlags, SocketType, acceptfrom_with, bind,
+        AddressFamily, SocketAddrAny, SocketFlags, SocketType, acceptfrom_with, bind, connect,
         listen as start_listening, socket_with,
     },
 };
@@ -34,7 +34,16 @@ pub(crate) fn listen() -> Result<OwnedFd, Fault> {
         .doing("open a vsock")?;
     bind(&socket, &VsockAddress::new(ANY, VSOCK_PORT)).doing(format!("bind vsock port {VSOCK_PORT}"))?;
     start_listening(&socket, BACKLOG).doing("listen on a vsock")?;
+    announce();
     Ok(socket)
+}
+
+/// Tells the host that the agent listens. It needs to know only once: after a restore the agent listens already.
+fn announce() {
+    let told = socket_with(AddressFamily::VSOCK, SocketType::STREAM, SocketFlags::CLOEXEC, None)
+        .and_then(|socket| connect(&socket, &VsockAddress::new(HOST, VSOCK_READY_PORT)));
+    // A host that does not listen there tries until it is served.
+    let _ = told;
 }
 
 /// The host's next connection. Others are closed.

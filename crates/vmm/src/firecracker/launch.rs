@@ -45,6 +45,9 @@ const OVERHEAD_BYTES: u64 = 64 << 20;
 /// Threads of a Firecracker besides those of the virtual processors.
 const OVERHEAD_TASKS: u32 = 16;
 
+/// The least that a file may grow to: the jailer writes down its process id.
+const LEAST_FILE_BYTES: u64 = 64 << 10;
+
 /// Descriptors that a Firecracker may have open.
 const MAX_DESCRIPTORS: u32 = 256;
 
@@ -71,7 +74,7 @@ pub(super) fn jail(
         add("--uid", &user);
         add("--gid", &user);
         add("--chroot-base-dir", JAILER_BASE);
-        add("--resource-limit", &format!("fsize={file_bytes}"));
+        add("--resource-limit", &format!("fsize={}", file_bytes.max(LEAST_FILE_BYTES)));
         add("--resource-limit", &format!("no-file={MAX_DESCRIPTORS}"));
         args.push("--".to_owned());
         args.extend(own);

@@ -89,7 +89,7 @@ impl Listening {
         ours.set_nonblocking(true).map_err(control)?;
         let ours = UnixStream::from_std(ours).map_err(control)?;
         let spec = launch::jail(settings, placement, machine, files, file_bytes);
-        let jailed = Jailed::launch(&settings.supervisor, &spec, vec![theirs.into()])
+        let mut jailed = Jailed::launch(&settings.supervisor, &spec, vec![theirs.into()])
             .await
             .map_err(StartError::Launch)?;
         let run = match launch::take_directory(&ours).await {
@@ -97,7 +97,11 @@ impl Listening {
             Err(source) => return Err(control(source)),
         };
         let metrics = run.open_fifo(paths::METRICS_NAME);
-        match listening(&run).await {
+        let listening = tokio::select! {
+            listening = listening(&run) => listening,
+            _ = jailed.wait() => Err(ControlError::Closed { command: "start" }),
+        };
+        match listening {
             Ok(api) => Ok(Self { jailed, api, run, metrics }),
             Err(source) => Err(StartError::Control(source, said(jailed).await)),
         }

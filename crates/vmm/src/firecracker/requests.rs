@@ -55,6 +55,7 @@ call!(BootSource<'_>, PUT, "PUT /boot-source", "/boot-source");
 
 /// A disk.
 #[derive(Debug, Serialize)]
+#[expect(clippy::struct_field_names, reason = "the names are Firecracker's")]
 pub(super) struct Drive<'a> {
     pub(super) drive_id: &'a str,
     pub(super) path_on_host: &'a str,
