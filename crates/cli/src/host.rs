@@ -104,6 +104,11 @@ impl HostFacts {
     }
 }
 
+/// Whether KVM is worth using here. Found out anew where there is no QEMU to note it with.
+pub(crate) fn kvm(global: &settings::Global) -> KvmVerdict {
+    HostFacts::get(global).map_or_else(|_| kvm::probe(), |facts| facts.kvm)
+}
+
 /// Changes when a module is loaded, or when this user may open the device: when the probe may say something else.
 fn kvm_device() -> Option<(u64, u64, i64, bool)> {
     use rustix::fs::Access;

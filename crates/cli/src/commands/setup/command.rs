@@ -3,6 +3,7 @@
 use std::{process::ExitCode, sync::Arc};
 
 use super::{
+    firecracker::{self, FirecrackerArgs},
     kernel::{self, KernelArgs},
     packages,
 };
@@ -12,7 +13,11 @@ use crate::{failure::Failure, output::Steps, settings::Global, signals::blocking
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   infra.operator setup
-  infra.operator setup --skip-packages --kernel vmlinuz --modules lib/modules/6.12.1")]
+  infra.operator setup --skip-packages --kernel vmlinuz --modules lib/modules/6.12.1
+  infra.operator setup --release-url https://mirror.example/firecracker-v1.16.1-x86_64.tgz
+
+Firecracker is installed where KVM can be used, or where a flag says where it is. Without such a flag a download \
+that fails is a warning: QEMU does without.")]
 pub(crate) struct SetupArgs {
     /// Installs no Debian packages
     #[arg(long)]
@@ -22,12 +27,11 @@ pub(crate) struct SetupArgs {
     #[arg(long)]
     skip_kernel: bool,
 
-    /// Installs no Firecracker (this release has no Firecracker backend: there is nothing to skip yet)
-    #[arg(long)]
-    skip_firecracker: bool,
-
     #[command(flatten)]
     kernel: KernelArgs,
+
+    #[command(flatten)]
+    firecracker: FirecrackerArgs,
 }
 
 /// Does it.
@@ -42,6 +46,7 @@ pub(in super::super) async fn run(args: SetupArgs, global: &Global) -> Result<Ex
         let directory = global.data().kernel();
         blocking(move || kernel::prepare(&args.kernel, &directory, &*progress)).await?;
     }
+    firecracker::run(args.firecracker, global, &steps).await?;
     steps.finish();
     Ok(ExitCode::SUCCESS)
 }

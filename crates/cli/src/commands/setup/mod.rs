@@ -3,6 +3,7 @@
 //! [`command`] is the command, the other modules are its parts, each of which does nothing where all is there.
 
 mod command;
+mod firecracker;
 mod kernel;
 mod packages;
 
