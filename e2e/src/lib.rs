@@ -55,7 +55,7 @@ impl TestHost {
         let lock = fs::File::create(data.with_extension("lock")).expect("the build directory can be written");
         flock(&lock, FlockOperation::LockExclusive).expect("locks work");
         let host = Self { data, _temporary: None };
-        host.expect_done(&["setup", "--skip-packages"]);
+        host.expect_done(&["setup", "--skip-packages", "--skip-firecracker"]);
         if !host.image().exists() {
             host.expect_done(&["rootfs", "create", "--lang", "python"]);
         }

@@ -36,11 +36,20 @@ impl Failure {
 
     /// Prints the error with its causes and the hint, to stderr, and gives the exit status.
     pub(crate) fn report(&self) -> ExitCode {
-        eprintln!("error: {:#}", self.error);
+        self.print("error");
+        ExitCode::from(self.code)
+    }
+
+    /// Prints it where the command goes on without.
+    pub(crate) fn warn(&self) {
+        self.print("warning");
+    }
+
+    fn print(&self, what: &str) {
+        eprintln!("{what}: {:#}", self.error);
         if let Some(hint) = &self.hint {
             eprintln!("hint: {hint}");
         }
-        ExitCode::from(self.code)
     }
 }
 

@@ -142,6 +142,11 @@ impl HostFacts {
     }
 }
 
+/// Whether KVM is worth using here.
+pub(crate) fn kvm(global: &settings::Global) -> KvmVerdict {
+    HostFacts::get(global).kvm
+}
+
 /// Changes when a module is loaded, or when this user may open the device: when the probe may say something else.
 fn kvm_device() -> Option<(u64, u64, i64, bool)> {
     use rustix::fs::Access;
@@ -160,7 +165,7 @@ fn find_qemu(global: &settings::Global) -> Result<PathBuf, qemu::ProbeError> {
 fn find_firecracker(global: &settings::Global) -> Result<PathBuf, firecracker::ProbeError> {
     match &global.firecracker {
         Some(program) => Ok(program.clone()),
-        None => firecracker::find(&[global.data().firecracker()], std::env::var_os("PATH").as_deref()),
+        None => firecracker::find(&[global.data().programs()], std::env::var_os("PATH").as_deref()),
     }
 }
 

@@ -4,6 +4,7 @@
 //! images/rootfs-<lang>.ext4           rootfs images
 //! snapshots/<lang>/<size>/            snapshots, see `snapshot`
 //! kernel/                             the kernel bundle
+//! bin/{firecracker,jailer}            Firecracker, replaced as one directory
 //! run/                                locks, and what was found out about this host
 //! ```
 
@@ -49,9 +50,19 @@ impl DataDirectory {
         self.0.join("kernel")
     }
 
-    /// Firecracker and its jailer, where `setup` has installed them.
+    /// The programs that `setup` installs.
+    pub fn programs(&self) -> PathBuf {
+        self.0.join("bin")
+    }
+
+    /// Firecracker.
     pub fn firecracker(&self) -> PathBuf {
-        self.0.join("firecracker")
+        self.programs().join("firecracker")
+    }
+
+    /// Firecracker's jailer.
+    pub fn jailer(&self) -> PathBuf {
+        self.programs().join("jailer")
     }
 
     /// What lasts as long as commands run, or until the host boots anew.

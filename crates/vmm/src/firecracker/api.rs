@@ -100,3 +100,90 @@ fn io_error(
 ) -> ControlError {
     ControlError::Io { command, source: std::io::Error::other(error) }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::{
+        super::{
+            launch::paths,
+            requests::{
+                Action, ActionType, BootSource, Drive, MachineConfiguration, MemoryBackend, SnapshotCreate,
+                SnapshotLoad, Vm, VmState, Vsock, VsockOverride,
+            },
+            stand_in,
+        },
+        *,
+    };
+
+    fn load<'a>() -> SnapshotLoad<'a> {
+        SnapshotLoad {
+            snapshot_path: paths::STATE,
+            mem_backend: MemoryBackend { backend_type: "File", backend_path: paths::MEMORY },
+            resume_vm: true,
+            vsock_override: VsockOverride { uds_path: paths::VSOCK },
+        }
+    }
+
+    #[tokio::test]
+    async fn a_restore_is_one_request() {
+        let (stream, asked) = stand_in::firecracker();
+        let mut api = Api::over(stream).await.unwrap();
+        api.call(&load()).await.unwrap();
+        let expected = json!({
+            "snapshot_path": "/vm/state",
+            "mem_backend": { "backend_type": "File", "backend_path": "/vm/memory" },
+            "resume_vm": true,
+            "vsock_override": { "uds_path": "/run/vsock" },
+        });
+        assert_eq!(*asked.lock().unwrap(), [("PUT /snapshot/load".to_owned(), expected)]);
+        // A process takes one snapshot.
+        let error = api.call(&load()).await.unwrap_err().to_string();
+        assert!(error.contains("not supported after starting the microVM"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_boot_is_described_started_and_saved() {
+        let (stream, asked) = stand_in::firecracker();
+        let mut api = Api::over(stream).await.unwrap();
+        let template = Some("T2".to_owned());
+        api.call(&MachineConfiguration {
+            vcpu_count: 1,
+            mem_size_mib: 512,
+            smt: false,
+            cpu_template: template,
+        })
+        .await
+        .unwrap();
+        let (kernel_image_path, initrd_path) = (paths::VMLINUX, paths::INITRAMFS);
+        api.call(&BootSource { kernel_image_path, initrd_path, boot_args: "quiet" }).await.unwrap();
+        let path_on_host = paths::ROOTFS;
+        api.call(&Drive { drive_id: "rootfs", path_on_host, is_root_device: false, is_read_only: true })
+            .await
+            .unwrap();
+        api.call(&Vsock { guest_cid: 3, uds_path: paths::VSOCK }).await.unwrap();
+        let create = SnapshotCreate {
+            snapshot_type: "Full",
+            snapshot_path: paths::STATE,
+            mem_file_path: paths::MEMORY,
+        };
+        api.call(&create).await.unwrap_err();
+        api.call(&Action { action_type: ActionType::InstanceStart }).await.unwrap();
+        api.call(&create).await.unwrap_err();
+        api.call(&Vm { state: VmState::Paused }).await.unwrap();
+        api.call(&create).await.unwrap();
+        api.call(&Vm { state: VmState::Resumed }).await.unwrap();
+        api.call(&Action { action_type: ActionType::FlushMetrics }).await.unwrap();
+        assert_eq!(asked.lock().unwrap()[2].1["is_read_only"], json!(true));
+    }
+
+    #[tokio::test]
+    async fn a_vmm_that_hangs_up_is_told() {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let mut api = Api::over(ours).await.unwrap();
+        drop(theirs);
+        let error = api.call(&Vm { state: VmState::Paused }).await.unwrap_err();
+        assert!(matches!(error, ControlError::Io { command: "PATCH /vm", .. }), "{error}");
+    }
+}

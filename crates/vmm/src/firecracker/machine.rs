@@ -21,6 +21,7 @@ use tokio::{
 use super::{
     FirecrackerSettings,
     api::Api,
+    holes,
     launch::{self, paths},
     requests::{
         Action, ActionType, BootSource, Drive, MachineConfiguration, MemoryBackend, SnapshotCreate,
@@ -172,7 +173,15 @@ impl FirecrackerVm {
         self.vmm.jailed.kill().await;
         for path in [&files.device_state, &files.memory] {
             // From now on it belongs to the host alone. Firecracker is gone, and the path was never the guest's to change.
-            keep(path).map_err(|source| SaveError::File { path: path.clone(), source })?;
+            let of = path.clone();
+            // Reading all of a guest's memory does not belong on the runtime's thread.
+            let kept = tokio::task::spawn_blocking(move || {
+                let file = File::options().read(true).write(true).open(of)?;
+                holes::dig(&file)?;
+                keep(&file)
+            });
+            let kept = kept.await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
+            kept.map_err(|source| SaveError::File { path: path.clone(), source })?;
         }
         Ok(())
     }
@@ -347,8 +356,7 @@ fn create_for(user: Option<u32>, path: &Path) -> io::Result<()> {
 }
 
 /// Takes a file over from the VMM's user, for good.
-fn keep(path: &Path) -> io::Result<()> {
-    let file = File::options().read(true).write(true).open(path)?;
+fn keep(file: &File) -> io::Result<()> {
     fchown(file.as_fd(), Some(rustix::process::geteuid()), Some(rustix::process::getegid()))?;
     fchmod(file.as_fd(), Mode::from_raw_mode(0o444))?;
     file.sync_all()

@@ -13,11 +13,14 @@
 //! A clone maps the snapshot's memory file privately: its pages are shared by all clones until they are written to.
 
 mod api;
+mod holes;
 mod launch;
 mod machine;
 mod probe;
 mod requests;
 mod run_directory;
+#[cfg(test)]
+mod stand_in;
 mod vsock;
 
 use async_trait::async_trait;
