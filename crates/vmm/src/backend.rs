@@ -78,11 +78,6 @@ pub trait Snapshots: Send + Sync {
 
     /// Starts a VMM for a snapshot: all that can be done before there is a request, but for the guest.
     async fn start(&self, spec: &RestoreSpec) -> Result<Box<dyn StandbyVmm>, RestoreError>;
-
-    /// Restores a microVM, in a VMM that is started for it: see [`StandbyVmm::load`].
-    async fn restore(&self, spec: &RestoreSpec) -> Result<Box<dyn MicroVm>, RestoreError> {
-        self.start(spec).await?.load().await
-    }
 }
 
 /// A VMM in its jail that waits for the snapshot which it was started for. Dropping it ends it.
