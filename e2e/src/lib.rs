@@ -91,6 +91,11 @@ impl TestHost {
         &self.data
     }
 
+    /// A command as messages tell it: with the data directory that a flag names.
+    pub fn typed(&self, command: &str) -> String {
+        format!("{command} --data-dir {}", self.data.display())
+    }
+
     /// The Python image.
     pub fn image(&self) -> PathBuf {
         self.data.join("images/rootfs-python.ext4")

@@ -2,6 +2,8 @@
 
 use std::process::ExitCode;
 
+use crate::settings::Global;
+
 /// Answered, or done.
 pub(crate) const DONE: u8 = 0;
 /// The command line or the request is wrong. clap uses the same.
@@ -31,6 +33,12 @@ impl Failure {
     /// Adds what the user can do about it.
     pub(crate) fn hint(mut self, hint: impl Into<Option<String>>) -> Self {
         self.hint = hint.into();
+        self
+    }
+
+    /// The same with its hint as it is to be typed.
+    pub(crate) fn typed(mut self, global: &Global) -> Self {
+        self.hint = self.hint.map(|hint| global.typed(&hint));
         self
     }
 

@@ -1,6 +1,9 @@
 //! What holds for all commands: flags, and the environment behind them.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use clap::builder::RangedU64ValueParser;
 use store::{DataDirectory, layout::SYSTEM_DIRECTORY};
@@ -111,6 +114,16 @@ impl Global {
         DataDirectory::new(self.data_dir.clone().unwrap_or_else(default_data_directory))
     }
 
+    /// A text with "run: COMMAND" as that is to be typed: with the data directory, where a flag named it.
+    pub(crate) fn typed(&self, text: &str) -> String {
+        const RUN: &str = "run: infra.operator ";
+        let from_environment = std::env::var_os("LLM_FIRECRACKER_DATA_DIR").map(PathBuf::from);
+        let named = self.data_dir.as_ref().filter(|directory| from_environment.as_ref() != Some(directory));
+        let (Some(directory), Some(start)) = (named, text.find(RUN)) else { return text.to_owned() };
+        let end = text[start..].find(')').map_or(text.len(), |length| start + length);
+        format!("{} --data-dir {}{}", &text[..end], quote(directory), &text[end..])
+    }
+
     /// How many microVMs may run at the same time.
     pub(crate) fn slots(&self) -> u32 {
         let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
@@ -134,6 +147,17 @@ fn default_data_directory() -> PathBuf {
         .join("llm-firecracker")
 }
 
+/// A path as a shell reads it.
+pub(crate) fn quote(path: &Path) -> String {
+    let path = path.to_string_lossy();
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+=:@%,".contains(c);
+    if !path.is_empty() && path.chars().all(plain) {
+        path.into_owned()
+    } else {
+        format!("'{}'", path.replace('\'', r"'\''"))
+    }
+}
+
 /// The size of a microVM.
 #[derive(clap::Args, Clone, Copy, Debug)]
 pub(crate) struct Machine {
@@ -154,3 +178,31 @@ impl From<Machine> for MachineSpec {
 
 /// The size that is chosen where nobody chooses.
 pub(crate) const DEFAULT_MACHINE: MachineSpec = MachineSpec { memory_mib: 512, vcpus: 1 };
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Arguments {
+        #[command(flatten)]
+        global: Global,
+    }
+
+    #[test]
+    fn commands_are_told_with_the_data_directory_that_a_flag_named() {
+        let typed = |arguments: &[&str], text: &str| {
+            Arguments::try_parse_from([&["test"], arguments].concat()).unwrap().global.typed(text)
+        };
+        let named = ["--data-dir", "/a b"];
+        assert_eq!(typed(&named, "run: infra.operator setup"), "run: infra.operator setup --data-dir '/a b'");
+        assert_eq!(
+            typed(&named, "no (run: infra.operator x -y)"),
+            "no (run: infra.operator x -y --data-dir '/a b')"
+        );
+        assert_eq!(typed(&named, "free some disk space"), "free some disk space");
+        assert_eq!(typed(&[], "run: infra.operator setup"), "run: infra.operator setup");
+    }
+}
