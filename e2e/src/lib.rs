@@ -55,7 +55,7 @@ impl TestHost {
         let lock = fs::File::create(data.with_extension("lock")).expect("the build directory can be written");
         flock(&lock, FlockOperation::LockExclusive).expect("locks work");
         let host = Self { data, _temporary: None };
-        host.expect_done(&["setup", "--skip-packages"]);
+        host.expect_done(&["setup", "--skip-packages", "--skip-firecracker"]);
         if !host.image().exists() {
             host.expect_done(&["rootfs", "create", "--lang", "python"]);
         }
@@ -89,6 +89,11 @@ impl TestHost {
     /// The data directory.
     pub fn data(&self) -> &Path {
         &self.data
+    }
+
+    /// A command as messages tell it: with the data directory that a flag names.
+    pub fn typed(&self, command: &str) -> String {
+        format!("{command} --data-dir {}", self.data.display())
     }
 
     /// The Python image.

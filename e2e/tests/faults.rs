@@ -130,7 +130,8 @@ fn a_kernel_bundle_that_cannot_be_booted_is_told_and_snapshots_do_without_it() {
     let not_prepared = |reason: &str| {
         let ended = boot();
         assert_eq!(ended.code, HOST, "{ended:?}");
-        assert_eq!(ended.error(), "E009: language not prepared: python (run: infra.operator setup)");
+        let command = host.typed("infra.operator setup");
+        assert_eq!(ended.error(), format!("E009: language not prepared: python (run: {command})"));
         assert!(ended.stderr.contains(reason), "{reason:?} is not in {ended:?}");
         assert!(ended.stderr.contains("hint: run: infra.operator setup"), "{ended:?}");
     };

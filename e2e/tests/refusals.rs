@@ -189,7 +189,7 @@ fn flags_are_checked_like_requests() {
 fn a_language_that_is_not_prepared_is_e009_and_the_command_that_helps_is_named() {
     let host = TestHost::empty();
     let not_prepared = |arguments: &[&str], command: &str| {
-        let ended = host.ended(arguments);
+        let (ended, command) = (host.ended(arguments), host.typed(command));
         assert_eq!(ended.code, HOST, "{ended:?}");
         assert_eq!(ended.error(), format!("E009: language not prepared: python (run: {command})"));
         assert!(ended.stderr.contains(&format!("hint: run: {command}\n")), "{ended:?}");

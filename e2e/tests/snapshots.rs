@@ -136,9 +136,13 @@ fn truncate(path: &Path) -> Vec<u8> {
 fn is_stale(host: &TestHost, what: &str, reason: &str) {
     let ended = restore(host);
     assert_eq!(ended.code, HOST, "{what}: {ended:?}");
-    assert_eq!(ended.error(), format!("E009: language not prepared: python (run: {REMEDY})"), "{what}");
+    assert_eq!(
+        ended.error(),
+        format!("E009: language not prepared: python (run: {})", host.typed(REMEDY)),
+        "{what}"
+    );
     assert!(ended.stderr.contains(reason), "{what}: {reason:?} is not in {ended:?}");
-    assert!(ended.stderr.contains(&format!("hint: run: {REMEDY}\n")), "{what}: {ended:?}");
+    assert!(ended.stderr.contains(&format!("hint: run: {}\n", host.typed(REMEDY))), "{what}: {ended:?}");
     let listed = host.ended(&["snapshot", "list", "--json"]);
     assert_eq!(listed.code, 0, "{what}: {listed:?}");
     let row = &listed.json()[0];
@@ -295,7 +299,10 @@ fn snapshots_are_listed_verified_and_removed() {
     let gone = host.ended(&["snapshot", "verify", "--lang", "python"]);
     assert_eq!(gone.code, HOST, "{gone:?}");
     assert!(gone.stderr.contains("hint: infra.operator snapshot create --lang python"), "{gone:?}");
-    assert_eq!(restore(&host).error(), format!("E009: language not prepared: python (run: {REMEDY})"));
+    assert_eq!(
+        restore(&host).error(),
+        format!("E009: language not prepared: python (run: {})", host.typed(REMEDY))
+    );
 }
 
 #[test]

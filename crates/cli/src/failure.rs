@@ -2,6 +2,8 @@
 
 use std::process::ExitCode;
 
+use crate::settings::Global;
+
 /// Answered, or done.
 pub(crate) const DONE: u8 = 0;
 /// The command line or the request is wrong. clap uses the same.
@@ -34,13 +36,28 @@ impl Failure {
         self
     }
 
+    /// The same with its hint as it is to be typed.
+    pub(crate) fn typed(mut self, global: &Global) -> Self {
+        self.hint = self.hint.map(|hint| global.typed(&hint));
+        self
+    }
+
     /// Prints the error with its causes and the hint, to stderr, and gives the exit status.
     pub(crate) fn report(&self) -> ExitCode {
-        eprintln!("error: {:#}", self.error);
+        self.print("error");
+        ExitCode::from(self.code)
+    }
+
+    /// Prints it where the command goes on without.
+    pub(crate) fn warn(&self) {
+        self.print("warning");
+    }
+
+    fn print(&self, what: &str) {
+        eprintln!("{what}: {:#}", self.error);
         if let Some(hint) = &self.hint {
             eprintln!("hint: {hint}");
         }
-        ExitCode::from(self.code)
     }
 }
 

@@ -5,7 +5,6 @@ use std::{
     os::unix::{fs::MetadataExt as _, net::UnixStream},
     path::{Path, PathBuf},
     process::ExitCode,
-    sync::Arc,
 };
 
 use anyhow::Context as _;
@@ -13,14 +12,14 @@ use engine::{Engine, EngineSettings, Languages};
 use serde::{Deserialize, Serialize};
 use store::DataDirectory;
 use vmm::{
-    backend::{Acceleration, VmmIdentity},
-    host,
-    jail::{Supervisor, supervise as supervise_vmm},
+    backend::Acceleration,
+    firecracker, host,
+    jail::supervise as supervise_vmm,
     kvm::{self, KvmVerdict},
-    qemu::{self, Installation, ProbeError, Qemu, QemuSettings},
+    qemu,
 };
 
-use crate::{failure::Failure, settings};
+use crate::{backend, failure::Failure, settings};
 
 /// The argument with which this program starts itself as the supervisor of a VMM.
 pub(crate) const SUPERVISOR_ARGUMENT: &str = "vmm-supervisor";
@@ -40,10 +39,12 @@ pub(crate) struct HostFacts {
     boot_id: String,
     /// The KVM device that was tried, if there was one, and whether it could be opened.
     kvm_device: Option<(u64, u64, i64, bool)>,
-    /// Which file was asked for its version.
-    qemu_file: (u64, u64, u64, i64, i64),
-    /// What it said.
-    pub(crate) qemu: Installation,
+    /// The QEMU that was asked for its version, if there was one, and what it said.
+    qemu_file: Option<(PathBuf, FileIdentity)>,
+    qemu: Option<qemu::Installation>,
+    /// The same of Firecracker.
+    firecracker_file: Option<(PathBuf, FileIdentity)>,
+    firecracker: Option<firecracker::Installation>,
     /// Whether KVM is worth using.
     pub(crate) kvm: KvmVerdict,
     /// The processor.
@@ -52,31 +53,34 @@ pub(crate) struct HostFacts {
     pub(crate) tsc_khz: u64,
 }
 
+/// What changes when a file does.
+type FileIdentity = (u64, u64, u64, i64, i64);
+
 impl HostFacts {
     /// What is known, found out again where something has changed.
-    pub(crate) fn get(global: &settings::Global) -> Result<Self, ProbeError> {
-        let program = match &global.qemu {
-            Some(program) => program.clone(),
-            None => qemu::find(std::env::var_os("PATH").as_deref())?,
-        };
-        let unusable = |source| ProbeError::Unusable { program: program.clone(), source };
-        let file = file_identity(&program).map_err(unusable)?;
+    pub(crate) fn get(global: &settings::Global) -> Self {
+        let qemu_file = find_qemu(global).ok().and_then(identified);
+        let firecracker_file = find_firecracker(global).ok().and_then(identified);
         let boot_id = host::boot_id();
         let kvm_device = kvm_device();
         let note = global.data().run().join("host.json");
         if let Some(facts) = read_note(&note)
             && facts.boot_id == boot_id
             && facts.kvm_device == kvm_device
-            && facts.qemu.program == program
-            && facts.qemu_file == file
+            && facts.qemu_file == qemu_file
+            && facts.firecracker_file == firecracker_file
         {
-            return Ok(facts);
+            return facts;
         }
         let facts = Self {
             boot_id,
             kvm_device,
-            qemu_file: file,
-            qemu: qemu::version(&program)?,
+            qemu: qemu_file.as_ref().and_then(|(program, _)| qemu::version(program).ok()),
+            qemu_file,
+            firecracker: firecracker_file
+                .as_ref()
+                .and_then(|(program, _)| firecracker::version(program).ok()),
+            firecracker_file,
             kvm: kvm::probe(),
             cpu: host::cpu_model(),
             tsc_khz: host::tsc_khz(),
@@ -85,7 +89,41 @@ impl HostFacts {
         if let Err(error) = write_note(&note, &facts) {
             tracing::debug!(%error, note = %note.display(), "cannot keep what was found out about this host");
         }
-        Ok(facts)
+        facts
+    }
+
+    /// This host's QEMU, or why it has none to be used.
+    pub(crate) fn qemu(&self, global: &settings::Global) -> Result<qemu::Installation, qemu::ProbeError> {
+        match &self.qemu {
+            Some(installation) => Ok(installation.clone()),
+            None => qemu::version(&find_qemu(global)?),
+        }
+    }
+
+    /// This host's Firecracker, or why it has none to be used.
+    pub(crate) fn firecracker(
+        &self,
+        global: &settings::Global,
+    ) -> Result<firecracker::Installation, firecracker::ProbeError> {
+        match &self.firecracker {
+            Some(installation) => Ok(installation.clone()),
+            None => firecracker::version(&find_firecracker(global)?),
+        }
+    }
+
+    /// Which VMM runs microVMs here: Firecracker where there is one and KVM is worth using, else QEMU, unless the user
+    /// has said.
+    pub(crate) fn vmm(&self, global: &settings::Global) -> settings::VmmName {
+        match global.vmm {
+            Some(name) => name,
+            None if self.firecracker.is_some()
+                && self.kvm.is_usable()
+                && global.accel != Some(settings::Acceleration::Tcg) =>
+            {
+                settings::VmmName::Firecracker
+            }
+            None => settings::VmmName::Qemu,
+        }
     }
 
     /// How microVMs execute code here.
@@ -104,6 +142,11 @@ impl HostFacts {
     }
 }
 
+/// Whether KVM is worth using here.
+pub(crate) fn kvm(global: &settings::Global) -> KvmVerdict {
+    HostFacts::get(global).kvm
+}
+
 /// Changes when a module is loaded, or when this user may open the device: when the probe may say something else.
 fn kvm_device() -> Option<(u64, u64, i64, bool)> {
     use rustix::fs::Access;
@@ -112,9 +155,24 @@ fn kvm_device() -> Option<(u64, u64, i64, bool)> {
     Some((metadata.rdev(), metadata.ino(), metadata.ctime(), usable))
 }
 
-fn file_identity(program: &Path) -> io::Result<(u64, u64, u64, i64, i64)> {
-    let metadata = fs::metadata(program)?;
-    Ok((metadata.dev(), metadata.ino(), metadata.len(), metadata.mtime(), metadata.ctime()))
+fn find_qemu(global: &settings::Global) -> Result<PathBuf, qemu::ProbeError> {
+    match &global.qemu {
+        Some(program) => Ok(program.clone()),
+        None => qemu::find(std::env::var_os("PATH").as_deref()),
+    }
+}
+
+fn find_firecracker(global: &settings::Global) -> Result<PathBuf, firecracker::ProbeError> {
+    match &global.firecracker {
+        Some(program) => Ok(program.clone()),
+        None => firecracker::find(&[global.data().programs()], std::env::var_os("PATH").as_deref()),
+    }
+}
+
+fn identified(program: PathBuf) -> Option<(PathBuf, FileIdentity)> {
+    let metadata = fs::metadata(&program).ok()?;
+    let identity = (metadata.dev(), metadata.ino(), metadata.len(), metadata.mtime(), metadata.ctime());
+    Some((program, identity))
 }
 
 fn read_note(note: &Path) -> Option<HostFacts> {
@@ -137,9 +195,8 @@ pub(crate) fn engine(global: &settings::Global) -> Result<Engine, Failure> {
 
 /// An engine of this host over another data directory.
 pub(crate) fn engine_over(data: DataDirectory, global: &settings::Global) -> Result<Engine, Failure> {
-    let facts = HostFacts::get(global).map_err(no_qemu)?;
     Ok(Engine::new(EngineSettings {
-        vmm: Arc::new(Qemu::new(qemu_settings(global, &facts)?)),
+        vmm: backend::chosen(global, &HostFacts::get(global))?,
         data,
         languages: Languages::built_in(),
         slots: global.slots(),
@@ -147,38 +204,7 @@ pub(crate) fn engine_over(data: DataDirectory, global: &settings::Global) -> Res
     }))
 }
 
-/// The failure of a host without QEMU.
-pub(crate) fn no_qemu(error: ProbeError) -> Failure {
-    let hint = match &error {
-        ProbeError::Missing => "run: infra.operator setup",
-        ProbeError::TooOld { .. } => "install a newer one and name it with --qemu",
-        ProbeError::Unusable { .. } | ProbeError::Unknown { .. } => "name a QEMU that works with --qemu",
-    };
-    Failure::host(error).hint(hint.to_owned())
-}
-
-fn qemu_settings(global: &settings::Global, facts: &HostFacts) -> Result<QemuSettings, Failure> {
-    let acceleration = facts.acceleration(global);
-    let cpu = match acceleration {
-        Acceleration::Kvm => facts.cpu.clone(),
-        Acceleration::Tcg => "QEMU's max".to_owned(),
-    };
-    Ok(QemuSettings {
-        program: facts.qemu.program.clone(),
-        identity: VmmIdentity {
-            vmm: "qemu".to_owned(),
-            version: facts.qemu.version.clone(),
-            acceleration,
-            cpu,
-            tsc_mhz: u32::try_from((facts.tsc_khz + 500) / 1000).unwrap_or(u32::MAX),
-        },
-        tsc_khz: facts.tsc_khz,
-        supervisor: Supervisor { program: own_program()?, args: vec![SUPERVISOR_ARGUMENT.to_owned()] },
-        first_user: rustix::process::geteuid().is_root().then_some(global.first_uid),
-    })
-}
-
 /// This program.
-fn own_program() -> Result<PathBuf, Failure> {
+pub(crate) fn own_program() -> Result<PathBuf, Failure> {
     std::env::current_exe().context("cannot find this program: is /proc mounted?").map_err(Failure::host)
 }

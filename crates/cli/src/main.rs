@@ -3,6 +3,7 @@
 //! Reads arguments and environment, wires the VMM backend to the engine, and prints. What the commands do is in
 //! [`commands`], one file each; how they end in [`failure`].
 
+mod backend;
 mod commands;
 mod failure;
 mod host;
@@ -34,7 +35,7 @@ fn main() -> ExitCode {
     runtime.shutdown_background();
     match ended {
         signals::Ended::Done(Ok(code)) => code,
-        signals::Ended::Done(Err(failure)) => failure.report(),
+        signals::Ended::Done(Err(failure)) => failure.typed(&arguments.global).report(),
         signals::Ended::Signal(signal) => {
             signals::wait_for_children();
             ExitCode::from(128 + signal)

@@ -2,7 +2,10 @@
 
 use std::{
     io::{IsTerminal as _, Write as _},
-    sync::Mutex,
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -77,12 +80,22 @@ pub(crate) fn table(head: &[&str], rows: &[Vec<String>]) -> Result<(), Failure> 
 pub(crate) struct Steps {
     bar: Mutex<Option<ProgressBar>>,
     terminal: bool,
+    begun: AtomicBool,
 }
 
 impl Steps {
     /// Shows nothing until the first step.
     pub(crate) fn new() -> Self {
-        Self { bar: Mutex::new(None), terminal: std::io::stderr().is_terminal() }
+        Self {
+            bar: Mutex::new(None),
+            terminal: std::io::stderr().is_terminal(),
+            begun: AtomicBool::new(false),
+        }
+    }
+
+    /// Whether there was a step.
+    pub(crate) fn have_begun(&self) -> bool {
+        self.begun.load(Ordering::Relaxed)
     }
 
     /// Takes the line that changes away.
@@ -103,6 +116,7 @@ impl Drop for Steps {
 
 impl Progress for Steps {
     fn step(&self, message: &str) {
+        self.begun.store(true, Ordering::Relaxed);
         if !self.terminal {
             eprintln!("{message} …");
             return;

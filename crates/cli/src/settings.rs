@@ -1,6 +1,9 @@
 //! What holds for all commands: flags, and the environment behind them.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use clap::builder::RangedU64ValueParser;
 use store::{DataDirectory, layout::SYSTEM_DIRECTORY};
@@ -17,6 +20,32 @@ pub(crate) struct Global {
     /// QEMU to be used instead of the one in PATH
     #[arg(long, global = true, value_name = "FILE", env = "LLM_FIRECRACKER_QEMU", hide_short_help = true)]
     pub(crate) qemu: Option<PathBuf>,
+
+    /// The VMM, instead of Firecracker where there is one and KVM is usable, and QEMU elsewhere
+    #[arg(long, global = true, value_enum, env = "LLM_FIRECRACKER_VMM", hide_short_help = true)]
+    pub(crate) vmm: Option<VmmName>,
+
+    /// Firecracker to be used instead of the one that setup installed or that is in PATH; its jailer lies beside it
+    #[arg(
+        long = "firecracker-bin",
+        global = true,
+        value_name = "FILE",
+        env = "FIRECRACKER_BIN",
+        hide_short_help = true
+    )]
+    pub(crate) firecracker: Option<PathBuf>,
+
+    /// A static CPU template of Firecracker's (T2, T2S, T2CL, T2A), so that snapshots can be restored on other
+    /// processors that the template fits
+    #[arg(
+        long,
+        global = true,
+        value_name = "TEMPLATE",
+        env = "LLM_FIRECRACKER_CPU_TEMPLATE",
+        hide_short_help = true,
+        value_parser = ["T2", "T2S", "T2CL", "T2A"]
+    )]
+    pub(crate) cpu_template: Option<String>,
 
     /// How microVMs execute code, instead of the best that this host has
     #[arg(long, global = true, value_enum, env = "LLM_FIRECRACKER_ACCEL", hide_short_help = true)]
@@ -61,6 +90,15 @@ pub(crate) struct Global {
     pub(crate) verbose: u8,
 }
 
+/// A VMM.
+#[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum VmmName {
+    /// Firecracker, under its jailer; needs KVM
+    Firecracker,
+    /// QEMU's microvm machine
+    Qemu,
+}
+
 /// How microVMs execute code.
 #[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Acceleration {
@@ -74,6 +112,16 @@ impl Global {
     /// The data directory.
     pub(crate) fn data(&self) -> DataDirectory {
         DataDirectory::new(self.data_dir.clone().unwrap_or_else(default_data_directory))
+    }
+
+    /// A text with "run: COMMAND" as that is to be typed: with the data directory, where a flag named it.
+    pub(crate) fn typed(&self, text: &str) -> String {
+        const RUN: &str = "run: infra.operator ";
+        let from_environment = std::env::var_os("LLM_FIRECRACKER_DATA_DIR").map(PathBuf::from);
+        let named = self.data_dir.as_ref().filter(|directory| from_environment.as_ref() != Some(directory));
+        let (Some(directory), Some(start)) = (named, text.find(RUN)) else { return text.to_owned() };
+        let end = text[start..].find(')').map_or(text.len(), |length| start + length);
+        format!("{} --data-dir {}{}", &text[..end], quote(directory), &text[end..])
     }
 
     /// How many microVMs may run at the same time.
@@ -99,6 +147,17 @@ fn default_data_directory() -> PathBuf {
         .join("llm-firecracker")
 }
 
+/// A path as a shell reads it.
+pub(crate) fn quote(path: &Path) -> String {
+    let path = path.to_string_lossy();
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+=:@%,".contains(c);
+    if !path.is_empty() && path.chars().all(plain) {
+        path.into_owned()
+    } else {
+        format!("'{}'", path.replace('\'', r"'\''"))
+    }
+}
+
 /// The size of a microVM.
 #[derive(clap::Args, Clone, Copy, Debug)]
 pub(crate) struct Machine {
@@ -119,3 +178,31 @@ impl From<Machine> for MachineSpec {
 
 /// The size that is chosen where nobody chooses.
 pub(crate) const DEFAULT_MACHINE: MachineSpec = MachineSpec { memory_mib: 512, vcpus: 1 };
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Arguments {
+        #[command(flatten)]
+        global: Global,
+    }
+
+    #[test]
+    fn commands_are_told_with_the_data_directory_that_a_flag_named() {
+        let typed = |arguments: &[&str], text: &str| {
+            Arguments::try_parse_from([&["test"], arguments].concat()).unwrap().global.typed(text)
+        };
+        let named = ["--data-dir", "/a b"];
+        assert_eq!(typed(&named, "run: infra.operator setup"), "run: infra.operator setup --data-dir '/a b'");
+        assert_eq!(
+            typed(&named, "no (run: infra.operator x -y)"),
+            "no (run: infra.operator x -y --data-dir '/a b')"
+        );
+        assert_eq!(typed(&named, "free some disk space"), "free some disk space");
+        assert_eq!(typed(&[], "run: infra.operator setup"), "run: infra.operator setup");
+    }
+}

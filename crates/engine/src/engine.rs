@@ -10,7 +10,7 @@ use protocol::message::Process;
 use store::{DataDirectory, Language, snapshot::Catalogue};
 use uuid::Uuid;
 use vmm::{
-    Vmm,
+    StandbyVmm, Vmm,
     spec::{BootSpec, MachineSpec, Placement, RestoreSpec, SnapshotFiles},
 };
 
@@ -139,13 +139,25 @@ impl Engine {
     }
 
     /// Restores a clone of the snapshot in `files`.
-    pub(crate) async fn restore(
+    /// Starts a VMM that waits for a request of this language and size, so that restoring takes no more than loading
+    /// the snapshot. It holds a slot.
+    pub async fn stand_by(&self, language: &Language, machine: MachineSpec) -> Result<Standby, RunError> {
+        let slot = self.slot().await?;
+        let files = self
+            .usable_snapshot(language, machine)
+            .await
+            .map_err(|source| RunError::NotPrepared { language: language.clone(), source })?;
+        let vmm = self.standby_vmm(language, machine, files, &slot).await?;
+        Ok(Standby { vmm, slot })
+    }
+
+    async fn standby_vmm(
         &self,
         language: &Language,
         machine: MachineSpec,
         files: SnapshotFiles,
         slot: &Slot,
-    ) -> Result<Box<dyn vmm::MicroVm>, RunError> {
+    ) -> Result<Box<dyn StandbyVmm>, RunError> {
         let source = NotPrepared::Unsupported;
         let snapshots = self
             .vmm
@@ -153,7 +165,18 @@ impl Engine {
             .ok_or_else(|| RunError::NotPrepared { language: language.clone(), source })?;
         let rootfs = self.data.image(language);
         let spec = RestoreSpec { placement: placement(slot), machine, rootfs, files };
-        snapshots.restore(&spec).await.map_err(RunError::Restore)
+        snapshots.start(&spec).await.map_err(RunError::Restore)
+    }
+
+    pub(crate) async fn restore(
+        &self,
+        language: &Language,
+        machine: MachineSpec,
+        files: SnapshotFiles,
+        slot: &Slot,
+    ) -> Result<Box<dyn vmm::MicroVm>, RunError> {
+        let vmm = self.standby_vmm(language, machine, files, slot).await?;
+        vmm.load().await.map_err(RunError::Restore)
     }
 
     /// A microVM of `language` to be booted in `slot`.
@@ -177,6 +200,22 @@ impl Engine {
 }
 
 /// A new microVM's place.
+/// A VMM that waits for its request. Dropping it ends it.
+pub struct Standby {
+    vmm: Box<dyn StandbyVmm>,
+    slot: Slot,
+}
+
+impl Standby {
+    /// Restores the microVM, and greets and reseeds it.
+    pub async fn restore(self) -> Result<Session, RunError> {
+        let since = Instant::now();
+        let vm = self.vmm.load().await.map_err(RunError::Restore)?;
+        let phases = Phases { start: since.elapsed(), ..Phases::default() };
+        Session::open(vm, self.slot, true, phases).await
+    }
+}
+
 fn placement(slot: &Slot) -> Placement {
     Placement { name: format!("vm-{}", Uuid::now_v7().simple()), slot: slot.number }
 }

@@ -162,7 +162,7 @@ impl Session {
 
 /// Greets and reseeds.
 async fn handshake(vm: &mut dyn MicroVm, patience: Duration) -> Result<GuestClient, HandshakeError> {
-    let stream = vm.connect().map_err(HandshakeError::Control)?;
+    let stream = vm.connect(patience).await.map_err(HandshakeError::Control)?;
     let mut client = GuestClient::greet(stream, patience).await.map_err(HandshakeError::Guest)?;
     client.reseed(ANSWER_PATIENCE).await.map_err(HandshakeError::Guest)?;
     Ok(client)

@@ -18,7 +18,7 @@ mod slots;
 mod snapshots;
 
 pub use answer::{Answer, Exception, Failure};
-pub use engine::{Engine, EngineSettings, Start};
+pub use engine::{Engine, EngineSettings, Standby, Start};
 pub use error::{CreateSnapshotError, NotPrepared, RunError};
 pub use execution::{Outcome, Phases, Session};
 pub use languages::{LanguageSpec, Languages};

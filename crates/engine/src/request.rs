@@ -109,10 +109,14 @@ impl Request {
         let mut json = serde_json::Deserializer::from_slice(text);
         let fields: Fields = serde_path_to_error::deserialize(&mut json).map_err(|error| {
             let path = error.path().to_string();
-            let reason = plain_reason(&error.into_inner().to_string());
+            let inner = error.into_inner();
+            if !inner.is_data() {
+                return invalid(not_json(&inner));
+            }
+            let reason = plain_reason(&inner.to_string());
             invalid(if path == "." { reason } else { format!("{path}: {reason}") })
         })?;
-        json.end().map_err(|error| invalid(plain_reason(&error.to_string())))?;
+        json.end().map_err(|error| invalid(not_json(&error)))?;
         Self::check(fields, languages)
     }
 
@@ -272,11 +276,16 @@ fn shown(text: &str) -> String {
 }
 
 /// The reason without the position, which says little about a request of one line.
+/// Where text stops being JSON, and why.
+fn not_json(error: &serde_json::Error) -> String {
+    let reason = plain_reason(&error.to_string());
+    format!("not JSON: {reason} (line {}, column {})", error.line(), error.column())
+}
+
 fn plain_reason(reason: &str) -> String {
-    match reason.rfind(" at line ") {
-        Some(position) => reason[..position].to_owned(),
-        None => reason.to_owned(),
-    }
+    let reason = reason.rfind(" at line ").map_or(reason, |position| &reason[..position]);
+    // Not Rust's names for what JSON has names for.
+    reason.replace("expected f64", "expected a number").replace("expected a sequence", "expected a list")
 }
 
 #[cfg(test)]

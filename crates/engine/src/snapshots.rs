@@ -70,7 +70,7 @@ impl Engine {
             }
         };
         let prepared = async {
-            let stream = vm.connect().map_err(RunError::Control)?;
+            let stream = vm.connect(BOOT_PATIENCE).await.map_err(RunError::Control)?;
             let guest = |source| RunError::Guest { source, last_words: String::new() };
             let mut client = GuestClient::greet(stream, BOOT_PATIENCE).await.map_err(guest)?;
             // The prepared interpreter must start with random numbers and a clock as good as any.

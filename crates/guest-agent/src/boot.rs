@@ -17,8 +17,7 @@ use rustix::{
 };
 
 use crate::{
-    cgroup,
-    channel::Channel,
+    cgroup, channel,
     exits::Exits,
     fault::{Doing, Fault},
     root, sys,
@@ -34,11 +33,19 @@ const MODULES: &str = "/modules";
 /// The disk that holds the image: the only one there is.
 const DISK: &str = "/dev/vda";
 
+/// There where the machine has vsock, which no machine of QEMU's has with us.
+const VSOCK_DEVICE: &str = "/dev/vsock";
+
 /// Boots, runs the runner to its end, and turns the microVM off. Never returns.
 pub(crate) fn boot() -> ExitCode {
     std::panic::set_hook(Box::new(|panic| log(&format!("panic: {panic}"))));
     if let Err(fault) = boot_steps() {
         log(&fault.to_string());
+    }
+    // Firecracker has a keyboard controller that resets the machine, and tells such an end from a triple fault: which is how
+    // the kernel's command line has a panic end.
+    if fs::exists(VSOCK_DEVICE).unwrap_or(false) {
+        let _ = fs::write("/sys/kernel/reboot/type", "kbd");
     }
     // The host sees the VMM end. A PID 1 that returned would be a kernel panic instead.
     let _ = reboot(RebootCommand::Restart);
@@ -64,7 +71,7 @@ fn boot_steps() -> Result<(), Fault> {
     events
         .wait_for("disk", Duration::from_secs(30), || Ok(fs::exists(DISK).unwrap_or(false).then_some(())))?;
     root::assemble(DISK)?;
-    let channel = Channel::open(&events)?;
+    let channel = channel::open(&events)?;
     run_the_runner(channel, Exits::subscribe()?)
 }
 
@@ -122,7 +129,7 @@ fn bring_loopback_up() -> Result<(), Fault> {
     sys::bring_loopback_up(&socket).doing("bring the loopback device up")
 }
 
-fn run_the_runner(channel: Channel, exits: Option<Exits>) -> Result<(), Fault> {
+fn run_the_runner(channel: OwnedFd, exits: Option<Exits>) -> Result<(), Fault> {
     // The children of PID 1 get a pid namespace of their own: the runner is PID 1 there.
     let namespaces = UnshareFlags::NEWPID | UnshareFlags::NEWIPC;
     sys::unshare(namespaces).doing("make the jobs' namespaces")?;
@@ -130,7 +137,7 @@ fn run_the_runner(channel: Channel, exits: Option<Exits>) -> Result<(), Fault> {
         .arg0("init")
         .arg(RUNNER_ROLE)
         .env_clear()
-        .stdin(Stdio::from(std::fs::File::from(channel)))
+        .stdin(Stdio::from(channel))
         .stdout(exits.map_or_else(Stdio::null, |exits| Stdio::from(OwnedFd::from(exits))))
         .stderr(Stdio::null())
         .spawn()

@@ -12,7 +12,7 @@
 //! runner, which it can neither signal nor trace (another user, and PID 1 of the namespace), and nothing else.
 //!
 //! No async and one thread only: `fork` without `exec` is safe, and a snapshot finds every part of the agent at
-//! a known place, blocked in a read.
+//! a known place, blocked in a read, or in waiting for a connection to read from.
 
 mod boot;
 mod cgroup;
@@ -32,6 +32,7 @@ mod scratch;
 mod supervise;
 mod sys;
 mod uevent;
+mod vsock;
 mod wait;
 
 use std::process::ExitCode;

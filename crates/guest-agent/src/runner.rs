@@ -32,7 +32,7 @@ const WARM_UP_LIMITS: Limits = Limits { timeout_millis: 120_000, output_bytes: 6
 /// Serves the host until it closes the channel.
 pub(crate) fn run() -> Result<(), Fault> {
     let stdin = std::io::stdin().as_fd().try_clone_to_owned().doing("take the channel")?;
-    let mut channel = Channel::from(File::from(stdin));
+    let mut channel = Channel::over(stdin);
     let exits = std::io::stdout().as_fd().try_clone_to_owned().doing("take the announcements of exits")?;
     let is_socket = FileType::from_raw_mode(fstat(&exits).doing("look at stdout")?.st_mode).is_socket();
     let exits = is_socket.then(|| Exits::from(exits));
@@ -147,6 +147,9 @@ impl<'a> Runner<'a> {
                         if last {
                             channel.send(&GuestMessage::Finished)?;
                         }
+                    }
+                    if channel.is_lost() {
+                        break;
                     }
                 }
                 Ok(())

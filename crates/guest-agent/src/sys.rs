@@ -1,5 +1,9 @@
-//! The agent's only unsafe code: ioctls that `rustix` does not have, and the step between fork and exec.
-#![expect(unsafe_code, reason = "ioctls and the hook between fork and exec cannot be had without")]
+//! The agent's only unsafe code: ioctls and a socket address that `rustix` does not have, and the step between fork
+//! and exec.
+#![expect(
+    unsafe_code,
+    reason = "ioctls, socket addresses and the hook between fork and exec cannot be had without"
+)]
 
 use std::{
     ffi::c_void,
@@ -10,6 +14,10 @@ use std::{
 
 use rustix::{
     ioctl::{self, Ioctl, IoctlOutput, Opcode, opcode},
+    net::{
+        AddressFamily, SocketAddrAny,
+        addr::{SocketAddrArg, SocketAddrLen, SocketAddrOpaque},
+    },
     thread::UnshareFlags,
 };
 
@@ -81,6 +89,51 @@ pub(crate) fn bring_loopback_up(socket: impl AsFd) -> rustix::io::Result<()> {
     unsafe { ioctl::ioctl(socket.as_fd(), ioctl::Setter::<SIOCSIFFLAGS, InterfaceFlags>::new(request)) }
 }
 
+/// `struct sockaddr_vm` of vsock(7).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(C)]
+pub(crate) struct VsockAddress {
+    family: u16,
+    reserved: u16,
+    port: u32,
+    cid: u32,
+    flags: u8,
+    zero: [u8; 3],
+}
+
+impl VsockAddress {
+    /// As the kernel takes it: `sizeof(struct sockaddr_vm)`.
+    const BYTES: SocketAddrLen = 16;
+
+    /// The port `port` of the machine `cid`.
+    pub(crate) fn new(cid: u32, port: u32) -> Self {
+        Self { family: AddressFamily::VSOCK.as_raw(), reserved: 0, port, cid, flags: 0, zero: [0; 3] }
+    }
+
+    /// `address`, where it is one of a vsock.
+    pub(crate) fn read(address: &SocketAddrAny) -> Option<Self> {
+        if address.address_family() != AddressFamily::VSOCK || address.addr_len() < Self::BYTES {
+            return None;
+        }
+        // SAFETY: as many bytes as the structure has are initialised, and it consists of integers without padding.
+        Some(unsafe { address.as_ptr().cast::<Self>().read_unaligned() })
+    }
+
+    /// Which machine it is.
+    pub(crate) fn cid(self) -> u32 {
+        self.cid
+    }
+}
+
+const _: () = assert!(size_of::<VsockAddress>() == VsockAddress::BYTES as usize);
+
+// SAFETY: the structure has the kernel's layout, and lives and is readable for its whole length during the call.
+unsafe impl SocketAddrArg for VsockAddress {
+    unsafe fn with_sockaddr<R>(&self, f: impl FnOnce(*const SocketAddrOpaque, SocketAddrLen) -> R) -> R {
+        f((&raw const *self).cast(), Self::BYTES)
+    }
+}
+
 /// Has `step` run in the child between fork and exec.
 pub(crate) fn before_exec(
     command: &mut Command,
@@ -94,4 +147,32 @@ pub(crate) fn before_exec(
 pub(crate) fn unshare(namespaces: UnshareFlags) -> rustix::io::Result<()> {
     // SAFETY: unsafe for `CLONE_FILES` alone, which may close other owners' descriptors; no caller passes it.
     unsafe { rustix::thread::unshare_unsafe(namespaces) }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::net::SocketAddrUnix;
+
+    use super::*;
+
+    #[test]
+    fn a_vsock_address_is_what_the_kernel_reads_and_comes_back() {
+        let address = VsockAddress::new(2, 5000);
+        let any = address.as_any();
+        assert_eq!((any.address_family(), any.addr_len()), (AddressFamily::VSOCK, 16));
+        assert_eq!(VsockAddress::read(&any), Some(address));
+        let copy = |start: *const SocketAddrOpaque, length: SocketAddrLen| {
+            // SAFETY: `with_sockaddr` gives what is readable for its length.
+            unsafe { std::slice::from_raw_parts(start.cast::<u8>(), length as usize) }.to_vec()
+        };
+        // SAFETY: `copy` keeps no pointer.
+        let bytes = unsafe { address.with_sockaddr(copy) };
+        assert_eq!(bytes, [40, 0, 0, 0, 0x88, 0x13, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0]);
+    }
+
+    #[test]
+    fn other_addresses_are_no_vsock_addresses() {
+        let path = SocketAddrUnix::new("/a/path/that/is/longer/than/an/address").unwrap();
+        assert_eq!(VsockAddress::read(&path.as_any()), None);
+    }
 }

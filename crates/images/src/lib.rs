@@ -5,7 +5,7 @@
 //! * [`initramfs`] packs the guest agent and those modules into a cpio archive.
 //! * [`bundle`] is the directory in which the three are kept.
 //! * [`rootfs`] makes and lists the ext4 images that programs run in.
-//! * [`digest`] and [`progress`] serve the others.
+//! * [`digest`], [`progress`] and [`staging`] serve the others, and who else puts something in place.
 //!
 //! It does not start microVMs, choose languages, or talk to object storage. The code blocks: asynchronous callers
 //! run it on a blocking thread.
@@ -21,7 +21,7 @@ pub mod modules;
 mod program;
 pub mod progress;
 pub mod rootfs;
-mod staging;
+pub mod staging;
 
 pub use bundle::{BundleManifest, KernelBundle, KernelSource, OpenKernelError, PrepareKernelError};
 pub use debian_kernel::DebianKernelError;

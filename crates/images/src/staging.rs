@@ -22,14 +22,14 @@ const RANDOM_CHARACTERS: usize = 6;
 ///
 /// The lock file stays: removing it would let two processes lock two different files of the same name.
 #[derive(Debug)]
-pub(crate) struct OutputLock {
+pub struct OutputLock {
     destination: PathBuf,
     _file: File,
 }
 
 impl OutputLock {
     /// Locks `destination`, or returns [`io::ErrorKind::WouldBlock`] if another process has.
-    pub(crate) fn acquire(destination: &Path) -> io::Result<Self> {
+    pub fn acquire(destination: &Path) -> io::Result<Self> {
         let path = parent(destination).join(format!(".lock-{}", file_name(destination)?));
         let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o644).open(path)?;
         flock(&file, FlockOperation::NonBlockingLockExclusive)?;
@@ -38,7 +38,7 @@ impl OutputLock {
 
     /// A new temporary directory beside the destination, removed when dropped. What earlier runs for the same
     /// destination left is removed first: nobody else can be using it while this lock is held.
-    pub(crate) fn temporary_directory(&self) -> io::Result<TempDir> {
+    pub fn temporary_directory(&self) -> io::Result<TempDir> {
         let directory = parent(&self.destination);
         let prefix = format!("{TEMPORARY_PREFIX}{}-", file_name(&self.destination)?);
         for entry in fs::read_dir(directory)? {
@@ -82,7 +82,7 @@ pub(crate) fn parent(path: &Path) -> &Path {
 }
 
 /// Writes a new file and has it on disk before returning.
-pub(crate) fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
+pub fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o644).open(path)?;
     file.write_all(bytes)?;
     file.sync_all()
@@ -90,7 +90,7 @@ pub(crate) fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
 
 /// Puts the directory `staged` in the place of `destination`. An earlier directory there ends up at `staged`, for
 /// the caller to remove.
-pub(crate) fn replace_directory(staged: &Path, destination: &Path) -> io::Result<()> {
+pub fn replace_directory(staged: &Path, destination: &Path) -> io::Result<()> {
     sync_directory(staged)?;
     match renameat_with(CWD, staged, CWD, destination, RenameFlags::NOREPLACE) {
         Ok(()) => {}

@@ -18,8 +18,12 @@ pub use bytes::Bytes;
 /// snapshot carries the generation that its agent speaks.
 pub const GENERATION: u32 = 1;
 
-/// The vsock port on which the guest agent listens, under VMMs that have vsock.
+/// The vsock port on which the guest agent listens, under VMMs that have no virtio-serial.
 pub const VSOCK_PORT: u32 = 5000;
+
+/// The vsock port of the host to which the guest agent connects, once, as soon as it listens: so that the host need not try
+/// again and again. It says nothing there, and goes on where nobody listens.
+pub const VSOCK_READY_PORT: u32 = 5001;
 
 /// The name of the virtio-serial port that carries the same bytes under QEMU.
 pub const SERIAL_PORT_NAME: &str = "llm-firecracker.agent";

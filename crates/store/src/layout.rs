@@ -4,6 +4,7 @@
 //! images/rootfs-<lang>.ext4           rootfs images
 //! snapshots/<lang>/<size>/            snapshots, see `snapshot`
 //! kernel/                             the kernel bundle
+//! bin/{firecracker,jailer}            Firecracker, replaced as one directory
 //! run/                                locks, and what was found out about this host
 //! ```
 
@@ -47,6 +48,21 @@ impl DataDirectory {
     /// The kernel bundle.
     pub fn kernel(&self) -> PathBuf {
         self.0.join("kernel")
+    }
+
+    /// The programs that `setup` installs.
+    pub fn programs(&self) -> PathBuf {
+        self.0.join("bin")
+    }
+
+    /// Firecracker.
+    pub fn firecracker(&self) -> PathBuf {
+        self.programs().join("firecracker")
+    }
+
+    /// Firecracker's jailer.
+    pub fn jailer(&self) -> PathBuf {
+        self.programs().join("jailer")
     }
 
     /// What lasts as long as commands run, or until the host boots anew.

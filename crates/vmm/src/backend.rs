@@ -3,7 +3,7 @@
 //! ```text
 //! Vmm ──boot────────────────────▶ MicroVm ──wait──▶ Exit
 //!  └─snapshots()─▶ Snapshots
-//!                   ├─restore───▶ MicroVm
+//!                   ├─start─────▶ StandbyVmm ──load──▶ MicroVm
 //!                   └─boot──────▶ SavableVm ──save──▶ files (the microVM is gone)
 //! ```
 //!
@@ -76,16 +76,30 @@ pub trait Snapshots: Send + Sync {
     /// must not exist.
     async fn boot(&self, spec: &BootSpec, files: &SnapshotFiles) -> Result<Box<dyn SavableVm>, BootError>;
 
-    /// Restores a microVM. Its guest executes from where it was paused when it was saved; nothing it does
-    /// changes the files.
-    async fn restore(&self, spec: &RestoreSpec) -> Result<Box<dyn MicroVm>, RestoreError>;
+    /// Starts a VMM for a snapshot: all that can be done before there is a request, but for the guest.
+    async fn start(&self, spec: &RestoreSpec) -> Result<Box<dyn StandbyVmm>, RestoreError>;
+}
+
+/// A VMM in its jail that waits for the snapshot which it was started for. Dropping it ends it.
+#[async_trait]
+pub trait StandbyVmm: Send {
+    /// Restores the microVM. Its guest executes from where it was paused when it was saved; nothing it does changes
+    /// the files.
+    async fn load(self: Box<Self>) -> Result<Box<dyn MicroVm>, RestoreError>;
+
+    /// Ends the VMM and waits until it and all that belonged to it is gone.
+    async fn kill(&mut self);
+
+    /// The VMM's process on the host, for measurements.
+    fn process_id(&self) -> u32;
 }
 
 /// One running microVM.
 #[async_trait]
 pub trait MicroVm: Send {
-    /// The byte stream to the guest agent, once. What is written before the agent listens waits for it.
-    fn connect(&mut self) -> Result<UnixStream, ControlError>;
+    /// The byte stream to the guest agent, once. Where the VMM's channel has to be opened by the guest too, this waits
+    /// until it has been, for as long as `patience`; elsewhere what is written waits for the agent.
+    async fn connect(&mut self, patience: Duration) -> Result<UnixStream, ControlError>;
 
     /// Stops the guest's processors.
     async fn pause(&mut self) -> Result<(), ControlError>;
@@ -105,6 +119,11 @@ pub trait MicroVm: Send {
 
     /// The VMM's process on the host, for measurements.
     fn process_id(&self) -> u32;
+
+    /// What the VMM reports about itself, in its own format; nothing where it does not.
+    async fn metrics(&mut self) -> Option<String> {
+        None
+    }
 }
 
 /// A microVM that can be saved.
@@ -117,8 +136,10 @@ pub trait SavableVm: MicroVm {
 /// How a VMM ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Exit {
-    /// By itself: the guest turned the machine off, reset it, or panicked.
+    /// By itself: the guest turned the machine off or reset it; where the VMM cannot tell, it may have panicked too.
     GuestShutdown,
+    /// The guest's kernel panicked.
+    GuestPanic,
     /// With an error of its own.
     Failed {
         /// Its exit status.
@@ -137,6 +158,7 @@ impl std::fmt::Display for Exit {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::GuestShutdown => f.write_str("the guest shut down"),
+            Self::GuestPanic => f.write_str("the guest's kernel panicked"),
             Self::Failed { code } => write!(f, "the VMM failed with exit status {code}"),
             Self::Signalled { signal } => write!(f, "the VMM was ended by signal {signal}"),
             Self::Lost => f.write_str("the process that watched the VMM is gone"),

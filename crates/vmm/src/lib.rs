@@ -1,10 +1,11 @@
 //! Starts, stops, snapshots and restores one microVM, under any VMM.
 //!
-//! [`backend`] holds the traits that every backend implements, [`qemu`] the one backend so far, [`jail`] what every
+//! [`backend`] holds the traits that every backend implements, [`firecracker`] and [`qemu`] the backends, [`jail`] what every
 //! VMM process is locked into, [`kvm`] the question whether this host's KVM is worth using. What runs inside the
 //! guest, and which microVM serves which request, is not decided here.
 
 pub mod backend;
+pub mod firecracker;
 pub mod host;
 pub mod jail;
 pub mod kvm;
@@ -13,6 +14,7 @@ pub mod spec;
 mod sys;
 
 pub use backend::{
-    BootError, ControlError, Exit, MicroVm, RestoreError, SavableVm, SaveError, Snapshots, Vmm, VmmIdentity,
+    BootError, ControlError, Exit, MicroVm, RestoreError, SavableVm, SaveError, Snapshots, StandbyVmm, Vmm,
+    VmmIdentity,
 };
 pub use spec::{BootSpec, MachineSpec, Placement, RestoreSpec, SnapshotFiles};

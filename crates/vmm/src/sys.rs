@@ -35,6 +35,40 @@ pub(crate) fn unshare(namespaces: UnshareFlags) -> rustix::io::Result<()> {
     unsafe { rustix::thread::unshare_unsafe(namespaces) }
 }
 
+/// Forks. The child's process in the parent, nothing in the child. Only for processes with one thread.
+pub(crate) fn fork() -> io::Result<Option<rustix::process::Pid>> {
+    // SAFETY: the callers are processes with one thread, so the child may call anything that the parent may.
+    match unsafe { libc::fork() } {
+        -1 => Err(io::Error::last_os_error()),
+        child => Ok(rustix::process::Pid::from_raw(child)),
+    }
+}
+
+/// Ends this process without running anything that would run at its end: that belongs to its parent.
+pub(crate) fn exit_at_once(status: i32) -> ! {
+    // SAFETY: it never returns and touches no memory.
+    unsafe { libc::_exit(status) }
+}
+
+/// Closes all descriptors but this one. Nothing that owns one of the others may be used or dropped after this.
+pub(crate) fn close_all_but(kept: &impl std::os::fd::AsRawFd) -> io::Result<()> {
+    let kept = u32::try_from(kept.as_raw_fd()).map_err(|_| io::ErrorKind::InvalidInput)?;
+    let close = |first: u32, last: u32| {
+        if first > last {
+            return Ok(());
+        }
+        // SAFETY: the caller goes on with the one descriptor alone, until it ends this process.
+        match unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) } {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        }
+    };
+    if let Some(last) = kept.checked_sub(1) {
+        close(0, last)?;
+    }
+    close(kept + 1, u32::MAX)
+}
+
 /// The rate of the time-stamp counter in kHz, measured against the monotonic clock.
 pub(crate) fn measure_tsc_khz(over: Duration) -> u64 {
     let (first_ticks, start) = read_tsc();

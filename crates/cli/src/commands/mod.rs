@@ -15,7 +15,7 @@ use crate::{failure::Failure, settings::Global};
 /// What to do.
 #[derive(clap::Subcommand)]
 pub(crate) enum Command {
-    /// Prepares this host: installs packages and makes the kernel bundle. Safe to repeat
+    /// Prepares this host: installs packages and Firecracker, makes the kernel bundle. Safe to repeat
     Setup(setup::SetupArgs),
     /// Says what this host has and lacks, each finding with its fix
     Doctor(doctor::DoctorArgs),

@@ -98,7 +98,8 @@ pub(super) async fn run(args: RunArgs, global: &Global) -> Result<ExitCode, Fail
         Request::from_json(&text, &Languages::built_in())
     } else {
         let lang = args.lang.or_else(|| guess_language(args.program.file.as_deref())).ok_or_else(|| {
-            Failure::usage(anyhow::anyhow!("which language?")).hint("name it with --lang".to_owned())
+            Failure::usage(anyhow::anyhow!("which language?"))
+                .hint("name it with --lang, or give a whole request with --request".to_owned())
         })?;
         args.program.request(&lang)?
     };
@@ -151,7 +152,7 @@ async fn answer(
             Ok(ExitCode::from(if matches!(outcome.answer, Answer::Failed(_)) { HOST } else { DONE }))
         }
         Err(error) => {
-            output::json(&FailedAnswer::new(&error.page(&trace_id), &trace_id))?;
+            output::json(&FailedAnswer::new(&global.typed(&error.page(&trace_id)), &trace_id))?;
             Err(told(error))
         }
     }

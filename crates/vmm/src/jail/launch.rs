@@ -76,6 +76,8 @@ pub enum LaunchError {
 /// A VMM in its jail. Dropping it ends both.
 pub struct Jailed {
     process: u32,
+    /// Whether that is the keeper of the VMM.
+    kept: bool,
     supervisor: Child,
     /// Closing it tells the supervisor to end.
     control: Option<BufReader<UnixStream>>,
@@ -109,6 +111,7 @@ impl Jailed {
         let control = UnixStream::from_std(ours).map_err(LaunchError::Control)?;
         let mut jailed = Self {
             process: 0,
+            kept: spec.launcher.is_some(),
             supervisor: child,
             control: Some(BufReader::new(control)),
             output,
@@ -127,7 +130,8 @@ impl Jailed {
 
     /// The VMM's process on the host.
     pub fn process_id(&self) -> u32 {
-        self.process
+        let kept = self.kept.then(|| child_of(self.process)).flatten();
+        kept.unwrap_or(self.process)
     }
 
     /// Waits for the VMM to end by itself.
@@ -164,6 +168,12 @@ impl Jailed {
         control.take(MAX_REPORT_BYTES).read_until(b'\n', &mut line).await.ok()?;
         serde_json::from_slice(&line).ok()
     }
+}
+
+/// The one child of a process (`proc_tid_children(5)`).
+fn child_of(process: u32) -> Option<u32> {
+    let children = std::fs::read_to_string(format!("/proc/{process}/task/{process}/children")).ok()?;
+    children.split_ascii_whitespace().next()?.parse().ok()
 }
 
 fn send(control: &BlockingStream, spec: &JailSpec, descriptors: &[OwnedFd]) -> io::Result<()> {

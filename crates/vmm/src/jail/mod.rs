@@ -17,6 +17,7 @@
 //! step between fork and exec would cost it `posix_spawn`, and tens of milliseconds under load.
 
 mod cgroup;
+mod keeper;
 mod launch;
 mod opens;
 mod root;
@@ -25,5 +26,5 @@ mod supervisor;
 
 pub use cgroup::available as cgroup_available;
 pub use launch::{Jailed, LaunchError, Supervisor};
-pub use spec::{Access, CgroupLimits, FIRST_DESCRIPTOR, JailFile, JailSpec};
+pub use spec::{Access, CgroupLimits, FIRST_DESCRIPTOR, JailFile, JailSpec, Launcher};
 pub use supervisor::supervise;

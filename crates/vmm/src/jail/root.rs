@@ -11,7 +11,7 @@ use std::{
 };
 
 use rustix::{
-    fs::{Mode, OFlags, StatVfsMountFlags, open, statvfs},
+    fs::{CWD, FileType, Mode, OFlags, StatVfsMountFlags, chmod, mknodat, open, statvfs},
     mount::{
         MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_bind, mount_change, mount_remount,
         unmount,
@@ -45,8 +45,19 @@ pub(super) fn enter(spec: &JailSpec) -> io::Result<()> {
     let binds = sources(spec)?;
     mount("jail", STAGING, "tmpfs", MountFlags::NOSUID | MountFlags::NODEV, c"size=1m,mode=0755")
         .map_err(|error| about("mount the root", error))?;
+    if let Some(launcher) = &spec.launcher {
+        // The launcher makes device nodes here, copies the VMM here, and gives it to the VMM's user.
+        let base = beneath(STAGING, launcher.root.components().take(2).collect::<PathBuf>().as_path());
+        fs::create_dir_all(&base)?;
+        mount("launcher", &base, "tmpfs", MountFlags::NOSUID, LAUNCHER_ROOT_OPTIONS)
+            .map_err(|error| about("mount the launcher's root", error))?;
+        fs::create_dir_all(beneath(STAGING, &launcher.root))?;
+    }
     for bind in &binds {
         make(bind)?;
+    }
+    if spec.run_directory {
+        make_run_directory(spec)?;
     }
     // Where the host has /lib as a link to usr/lib, so has the jail.
     for name in ["lib", "lib64"] {
@@ -62,6 +73,48 @@ pub(super) fn enter(spec: &JailSpec) -> io::Result<()> {
     mount_remount("/", read_only, c"").map_err(|error| about("make the root read-only", error))
 }
 
+/// Where the VMM's sockets are, as it sees them.
+const RUN: &str = "/run";
+
+/// A fifo in [`RUN`], for what the VMM has to tell besides its log.
+const METRICS: &str = "metrics";
+
+/// What a launcher may put into its root: a copy of the VMM, some 4 MB, and sockets.
+const LAUNCHER_ROOT_OPTIONS: &std::ffi::CStr = c"size=32m,mode=0755";
+
+fn make_run_directory(spec: &JailSpec) -> io::Result<()> {
+    let run = match &spec.launcher {
+        Some(launcher) => beneath(STAGING, &beneath(&launcher.root, Path::new(RUN))),
+        None => beneath(STAGING, Path::new(RUN)),
+    };
+    fs::create_dir_all(&run)?;
+    if spec.launcher.is_none() {
+        let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+        mount("run", &run, "tmpfs", flags, c"size=1m,mode=0700")
+            .map_err(|error| about("mount the run directory", error))?;
+    }
+    let fifo = run.join(METRICS);
+    let mode = Mode::from_raw_mode(0o666);
+    mknodat(CWD, &fifo, FileType::Fifo, mode, 0).map_err(|error| about("make a fifo", error))?;
+    // Past this process's umask.
+    chmod(&fifo, mode).map_err(|error| about("make a fifo", error))
+}
+
+/// A descriptor of the VMM's directory for its sockets, after [`enter`].
+pub(super) fn open_run_directory(spec: &JailSpec) -> io::Result<OwnedFd> {
+    let run = match &spec.launcher {
+        Some(launcher) => beneath(&launcher.root, Path::new(RUN)),
+        None => PathBuf::from(RUN),
+    };
+    open(&run, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+        .map_err(|error| about("open the run directory", error))
+}
+
+/// The absolute path `path`, seen from where `root` is the root.
+fn beneath(root: impl AsRef<Path>, path: &Path) -> PathBuf {
+    root.as_ref().join(path.strip_prefix("/").unwrap_or(path))
+}
+
 fn sources(spec: &JailSpec) -> io::Result<Vec<Bind>> {
     let mut binds = Vec::new();
     for directory in &spec.directories {
@@ -71,8 +124,10 @@ fn sources(spec: &JailSpec) -> io::Result<Vec<Bind>> {
         }
     }
     let covered = |path: &Path| spec.directories.iter().any(|directory| path.starts_with(directory));
-    if !covered(&spec.program) {
-        binds.push(bind(&spec.program, &spec.program, Access::ReadOnly)?);
+    for program in [Some(&spec.program), spec.launcher.as_ref().map(|launcher| &launcher.vmm)] {
+        if let Some(program) = program.filter(|program| !covered(program)) {
+            binds.push(bind(program, program, Access::ReadOnly)?);
+        }
     }
     let cache = Path::new("/etc/ld.so.cache");
     if cache.exists() {
@@ -82,7 +137,11 @@ fn sources(spec: &JailSpec) -> io::Result<Vec<Bind>> {
         binds.push(bind(Path::new(device), Path::new(device), Access::Device)?);
     }
     for file in &spec.files {
-        binds.push(bind(&file.host, &file.jail, file.access)?);
+        let jail = match &spec.launcher {
+            Some(launcher) => beneath(&launcher.root, &file.jail),
+            None => file.jail.clone(),
+        };
+        binds.push(bind(&file.host, &jail, file.access)?);
     }
     Ok(binds)
 }
@@ -95,7 +154,7 @@ fn bind(host: &Path, jail: &Path, access: Access) -> io::Result<Bind> {
 }
 
 fn make(bind: &Bind) -> io::Result<()> {
-    let target = Path::new(STAGING).join(bind.jail.strip_prefix("/").unwrap_or(&bind.jail));
+    let target = beneath(STAGING, &bind.jail);
     if let Some(parent) = target.parent() {
         fs::create_dir_all(parent)?;
     }

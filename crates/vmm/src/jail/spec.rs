@@ -12,8 +12,14 @@ pub const FIRST_DESCRIPTOR: i32 = 20;
 pub struct JailSpec {
     /// The microVM's name, for its cgroup.
     pub name: String,
-    /// The VMM's program, by its path on the host, at which it is found in the jail too.
+    /// The program that is started, by its path on the host, at which it is found in the jail too: the VMM, or its
+    /// launcher.
     pub program: PathBuf,
+    /// What the program is, if it is not the VMM itself.
+    pub launcher: Option<Launcher>,
+    /// Whether the VMM has a directory `/run` of its own to make sockets in. The host process gets a descriptor of
+    /// it, over the first of the descriptors, which is not passed on then.
+    pub run_directory: bool,
     /// Its arguments.
     pub args: Vec<String>,
     /// Directories of the host that it may read, with all beneath, at the same paths. Missing ones are left out.
@@ -27,6 +33,16 @@ pub struct JailSpec {
     pub cgroup: Option<CgroupLimits>,
     /// The most bytes that the VMM may write into a file.
     pub file_bytes: u64,
+}
+
+/// A program that starts as root in the jail, makes another root beneath a directory of it, changes its user, and
+/// becomes the VMM: Firecracker's jailer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Launcher {
+    /// The VMM's program, by its path on the host, at which the launcher finds it too.
+    pub vmm: PathBuf,
+    /// The root that it is going to make: files are shown beneath it. It can be written to, and devices work there.
+    pub root: PathBuf,
 }
 
 /// One file in a jail.

@@ -8,7 +8,7 @@ use std::{
         fd::{AsFd, IntoRawFd as _, OwnedFd},
         unix::{fs::MetadataExt as _, net::UnixStream, process::ExitStatusExt as _},
     },
-    process::{Child, Command, ExitCode, Stdio},
+    process::{Child, Command, ExitCode, ExitStatus, Stdio},
 };
 
 use rustix::{
@@ -18,6 +18,7 @@ use rustix::{
         RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
         SendFlags, recvmsg, sendmsg,
     },
+    pipe::{PipeFlags, pipe_with},
     process::{
         Pid, PidfdFlags, Resource, Rlimit, Signal, pidfd_open, set_parent_process_death_signal, setrlimit,
         setsid,
@@ -30,6 +31,7 @@ use rustix::{
 
 use super::{
     cgroup::{Group, Remover},
+    keeper,
     opens::ReadOnlyFiles,
     root,
     spec::{Access, FIRST_DESCRIPTOR, JailSpec, Report},
@@ -86,7 +88,7 @@ fn send(control: &mut UnixStream, report: &Report) -> io::Result<()> {
 fn jailed(control: &mut UnixStream) -> Result<Option<Report>, Failure> {
     // Out of the terminal's reach: Ctrl-C is for the host process to decide about.
     setsid().step("start a session")?;
-    let (spec, descriptors) = receive(control).step("read the specification")?;
+    let (spec, mut descriptors) = receive(control).step("read the specification")?;
     let group = match spec.cgroup {
         Some(limits) => Group::create(&spec.name, limits).step("make a cgroup")?,
         None => None,
@@ -96,15 +98,23 @@ fn jailed(control: &mut UnixStream) -> Result<Option<Report>, Failure> {
     let read_only = read_only_files(&spec).step("open the memory file")?;
     enter_namespaces(&spec).step("enter namespaces")?;
     root::enter(&spec).step("build the root directory")?;
-    let (mut child, listener) = start(&spec, descriptors, entrances.unwrap_or_default(), read_only.is_some())
-        .step("start the VMM")?;
+    if spec.run_directory {
+        let directory = root::open_run_directory(&spec).step("open the run directory")?;
+        let to =
+            if descriptors.is_empty() { Err(io::ErrorKind::InvalidInput) } else { Ok(descriptors.remove(0)) };
+        hand_over(&UnixStream::from(to.step("pass the run directory on")?), &directory)
+            .step("pass the run directory on")?;
+    }
+    let Started { mut child, listener, status } =
+        start(&spec, descriptors, entrances.unwrap_or_default(), read_only.is_some())
+            .step("start the VMM")?;
     if send(control, &Report::Started { process: child.id() }).is_err() {
         // The host process has ended meanwhile. A cgroup can be removed once nobody is in it.
         child.kill().step("kill the VMM")?;
         child.wait().step("wait for the VMM")?;
         return Ok(None);
     }
-    watch(control, child, read_only.zip(listener), remover)
+    watch(control, child, read_only.zip(listener), status, remover)
 }
 
 /// The specification and the VMM's descriptors.
@@ -156,14 +166,31 @@ fn enter_namespaces(spec: &JailSpec) -> io::Result<()> {
     fs::write("/proc/self/gid_map", format!("0 {} 1", group.as_raw()))
 }
 
-/// Starts the VMM, and returns it with the descriptor on which it asks about its opens.
+/// A VMM that was started.
+struct Started {
+    /// It, or its keeper.
+    child: Child,
+    /// On which it asks about its opens.
+    listener: Option<OwnedFd>,
+    /// Where its keeper tells how it ended.
+    status: Option<OwnedFd>,
+}
+
+/// Starts the VMM.
 fn start(
     spec: &JailSpec,
     descriptors: Vec<OwnedFd>,
     mut cgroup_entrances: Vec<File>,
     ask: bool,
-) -> io::Result<(Child, Option<OwnedFd>)> {
+) -> io::Result<Started> {
     let (ours, theirs) = UnixStream::pair()?;
+    let launched = spec.launcher.is_some();
+    let (status, status_theirs) = if launched {
+        let (ours, theirs) = pipe_with(PipeFlags::CLOEXEC)?;
+        (Some(ours), Some(theirs))
+    } else {
+        (None, None)
+    };
     let (user, file_bytes) = (spec.user, spec.file_bytes);
     let device_groups = device_groups(spec)?;
     let mut command = Command::new(&spec.program);
@@ -175,6 +202,14 @@ fn start(
     sys::before_exec(&mut command, move || {
         for entrance in &mut cgroup_entrances {
             entrance.write_all(b"0")?;
+        }
+        if let Some(status) = status_theirs.as_ref() {
+            keeper::stay_behind(status)?;
+            // The launcher does the rest. It keeps root's capabilities for that, and sets the other limits after it has
+            // copied the VMM.
+            limit(Resource::Core, 0)?;
+            set_no_new_privs(true)?;
+            return Ok(());
         }
         limit_resources(file_bytes)?;
         if let Some(user) = user {
@@ -207,7 +242,7 @@ fn start(
     // With it goes our copy of the other end, and the descriptors that are the VMM's alone now.
     drop(command);
     let listener = if ask { Some(take_over(&ours)?) } else { None };
-    Ok((child, listener))
+    Ok(Started { child, listener, status })
 }
 
 /// The groups that may use the devices that the VMM is given: `kvm` as a rule.
@@ -217,11 +252,13 @@ fn device_groups(spec: &JailSpec) -> io::Result<Vec<Gid>> {
 }
 
 fn limit_resources(file_bytes: u64) -> io::Result<()> {
-    let both = |value| Rlimit { current: Some(value), maximum: Some(value) };
-    setrlimit(Resource::Core, both(0))?;
-    setrlimit(Resource::Fsize, both(file_bytes))?;
-    setrlimit(Resource::Nofile, both(256))?;
-    Ok(())
+    limit(Resource::Core, 0)?;
+    limit(Resource::Fsize, file_bytes)?;
+    limit(Resource::Nofile, 256)
+}
+
+fn limit(resource: Resource, value: u64) -> io::Result<()> {
+    Ok(setrlimit(resource, Rlimit { current: Some(value), maximum: Some(value) })?)
 }
 
 fn drop_bounding_set() -> io::Result<()> {
@@ -264,6 +301,7 @@ fn watch(
     control: &UnixStream,
     mut child: Child,
     opens: Option<(ReadOnlyFiles, OwnedFd)>,
+    status_of_kept: Option<OwnedFd>,
     cgroup: Option<Remover>,
 ) -> Result<Option<Report>, Failure> {
     let process = i32::try_from(child.id()).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::InvalidData);
@@ -287,8 +325,12 @@ fn watch(
             if abandoned {
                 child.kill().step("kill the VMM")?;
             }
-            let status = child.wait().step("wait for the VMM")?;
+            let mut status = child.wait().step("wait for the VMM")?;
             drop(cgroup);
+            let mut kept = [0; 4];
+            if let Some(Ok(())) = status_of_kept.map(|pipe| File::from(pipe).read_exact(&mut kept)) {
+                status = ExitStatus::from_raw(i32::from_ne_bytes(kept));
+            }
             let ended = match status.signal() {
                 Some(signal) => Report::Signalled { signal },
                 None => Report::Exited { code: status.code().unwrap_or(-1) },

@@ -24,6 +24,7 @@ use super::{
 use crate::{
     backend::{
         Acceleration, BootError, ControlError, Exit, LastWords, MicroVm, RestoreError, SavableVm, SaveError,
+        StandbyVmm,
     },
     jail::{Access, CgroupLimits, JailFile, JailSpec, Jailed, LaunchError},
     spec::{BootSpec, MachineSpec, Placement, RestoreSpec, SnapshotFiles},
@@ -112,8 +113,35 @@ impl QemuVm {
         }
     }
 
-    /// Restores a saved one.
-    pub(super) async fn restore(
+    async fn save_state(&mut self, files: &SnapshotFiles) -> Result<(), SaveError> {
+        let state = &files.device_state;
+        let failed = |source| SaveError::File { path: state.clone(), source };
+        let file = File::options().write(true).create_new(true).open(state).map_err(failed)?;
+        self.pause().await.map_err(SaveError::Control)?;
+        migrate(&mut self.qmp, &file).await.map_err(SaveError::Control)?;
+        self.jailed.kill().await;
+        file.sync_all().map_err(failed)?;
+        let memory = &files.memory;
+        let failed = |source| SaveError::File { path: memory.clone(), source };
+        // From now on it belongs to the host alone. QEMU is gone, and the path was never the guest's to change.
+        let file = File::options().read(true).write(true).open(memory).map_err(failed)?;
+        fchown(&file, Some(rustix::process::geteuid()), Some(rustix::process::getegid()))
+            .and_then(|()| fchmod(&file, Mode::from_raw_mode(0o444)))
+            .map_err(|error| failed(error.into()))?;
+        file.sync_all().map_err(failed)
+    }
+}
+
+/// A QEMU that waits for its device state.
+pub(super) struct Standby {
+    jailed: Jailed,
+    qmp: Qmp,
+    agent: UnixStream,
+}
+
+impl Standby {
+    /// Starts a QEMU for the snapshot.
+    pub(super) async fn start(
         settings: &QemuSettings,
         spec: &RestoreSpec,
         arguments: Vec<String>,
@@ -137,8 +165,22 @@ impl QemuVm {
         let jailed = Jailed::launch(&settings.supervisor, &jail, sockets.theirs)
             .await
             .map_err(RestoreError::Launch)?;
-        match load(sockets.qmp).await {
-            Ok(qmp) => Ok(Self { jailed, qmp, agent: Some(sockets.agent), files: None }),
+        match ready_for_state(sockets.qmp).await {
+            Ok(qmp) => Ok(Self { jailed, qmp, agent: sockets.agent }),
+            Err(source) => {
+                let said = said(jailed).await;
+                Err(RestoreError::Control { source, said })
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl StandbyVmm for Standby {
+    async fn load(self: Box<Self>) -> Result<Box<dyn MicroVm>, RestoreError> {
+        let Self { jailed, mut qmp, agent } = *self;
+        match load(&mut qmp).await {
+            Ok(()) => Ok(Box::new(QemuVm { jailed, qmp, agent: Some(agent), files: None })),
             Err(source) => {
                 let said = said(jailed).await;
                 Err(RestoreError::Control { source, said })
@@ -146,28 +188,18 @@ impl QemuVm {
         }
     }
 
-    async fn save_state(&mut self, files: &SnapshotFiles) -> Result<(), SaveError> {
-        let state = &files.device_state;
-        let failed = |source| SaveError::File { path: state.clone(), source };
-        let file = File::options().write(true).create_new(true).open(state).map_err(failed)?;
-        self.pause().await.map_err(SaveError::Control)?;
-        migrate(&mut self.qmp, &file).await.map_err(SaveError::Control)?;
+    async fn kill(&mut self) {
         self.jailed.kill().await;
-        file.sync_all().map_err(failed)?;
-        let memory = &files.memory;
-        let failed = |source| SaveError::File { path: memory.clone(), source };
-        // From now on it belongs to the host alone. QEMU is gone, and the path was never the guest's to change.
-        let file = File::options().read(true).write(true).open(memory).map_err(failed)?;
-        fchown(&file, Some(rustix::process::geteuid()), Some(rustix::process::getegid()))
-            .and_then(|()| fchmod(&file, Mode::from_raw_mode(0o444)))
-            .map_err(|error| failed(error.into()))?;
-        file.sync_all().map_err(failed)
+    }
+
+    fn process_id(&self) -> u32 {
+        self.jailed.process_id()
     }
 }
 
 #[async_trait]
 impl MicroVm for QemuVm {
-    fn connect(&mut self) -> Result<UnixStream, ControlError> {
+    async fn connect(&mut self, _patience: Duration) -> Result<UnixStream, ControlError> {
         self.agent.take().ok_or(ControlError::Connected)
     }
 
@@ -217,15 +249,19 @@ async fn migrate(qmp: &mut Qmp, file: &File) -> Result<(), ControlError> {
     migrated(qmp, "migrate").await
 }
 
-/// Has QEMU load the device state that it was born with, and run.
-async fn load(stream: UnixStream) -> Result<Qmp, ControlError> {
+/// Does all that can be done before the device state is loaded.
+async fn ready_for_state(stream: UnixStream) -> Result<Qmp, ControlError> {
     let mut qmp = Qmp::negotiate(stream).await?;
     prepare_migration(&mut qmp).await?;
-    qmp.execute("migrate-incoming", json!({ "uri": format!("fd:{STATE_DESCRIPTOR}") })).await?;
-    migrated(&mut qmp, "migrate-incoming").await?;
-    // It was paused when it was saved, and so it is now.
-    qmp.execute("cont", json!({})).await?;
     Ok(qmp)
+}
+
+/// Has QEMU load the device state that it was born with, and run.
+async fn load(qmp: &mut Qmp) -> Result<(), ControlError> {
+    qmp.execute("migrate-incoming", json!({ "uri": format!("fd:{STATE_DESCRIPTOR}") })).await?;
+    migrated(qmp, "migrate-incoming").await?;
+    // It was paused when it was saved, and so it is now.
+    qmp.execute("cont", json!({})).await.map(drop)
 }
 
 async fn prepare_migration(qmp: &mut Qmp) -> Result<(), ControlError> {
@@ -261,6 +297,8 @@ fn jail(
     JailSpec {
         name: placement.name.clone(),
         program: settings.program.clone(),
+        launcher: None,
+        run_directory: false,
         args,
         directories: command::directories(&settings.program),
         files,

@@ -20,10 +20,12 @@ use async_trait::async_trait;
 pub use self::probe::{Installation, ProbeError, find, version};
 use self::{
     command::{Memory, Start},
-    machine::QemuVm,
+    machine::{QemuVm, Standby},
 };
 use crate::{
-    backend::{Acceleration, BootError, MicroVm, RestoreError, SavableVm, Snapshots, Vmm, VmmIdentity},
+    backend::{
+        Acceleration, BootError, MicroVm, RestoreError, SavableVm, Snapshots, StandbyVmm, Vmm, VmmIdentity,
+    },
     jail::Supervisor,
     spec::{BootSpec, RestoreSpec, SnapshotFiles},
 };
@@ -87,9 +89,9 @@ impl Snapshots for Qemu {
         Ok(Box::new(QemuVm::boot(&self.0, spec, arguments, Some(files)).await?))
     }
 
-    async fn restore(&self, spec: &RestoreSpec) -> Result<Box<dyn MicroVm>, RestoreError> {
+    async fn start(&self, spec: &RestoreSpec) -> Result<Box<dyn StandbyVmm>, RestoreError> {
         let arguments =
             command::arguments(self.acceleration(), spec.machine, Memory::PrivateFile, &Start::Incoming);
-        Ok(Box::new(QemuVm::restore(&self.0, spec, arguments).await?))
+        Ok(Box::new(Standby::start(&self.0, spec, arguments).await?))
     }
 }

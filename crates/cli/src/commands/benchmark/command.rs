@@ -14,9 +14,10 @@ use super::{
     subjects::{Hello, Subject, Workload, figures},
 };
 use crate::{
+    backend,
     commands::rootfs::unknown_language,
     failure::Failure,
-    host::{HostFacts, engine, no_qemu},
+    host::{HostFacts, engine},
     output::{self, Steps},
     settings::{Global, Machine},
 };
@@ -131,11 +132,13 @@ async fn measure(
     Workload::measure_once(&mut samples);
     steps.finish();
 
-    let facts = HostFacts::get(global).map_err(no_qemu)?;
+    let facts = HostFacts::get(global);
+    let vmm = backend::chosen(global, &facts)?;
+    let identity = vmm.identity();
     let host = HostReport {
-        acceleration: facts.acceleration(global).to_string(),
+        acceleration: identity.acceleration.to_string(),
         native: workload.native().map(|native| native.interpreter.clone()),
-        vmm: format!("QEMU {}", facts.qemu.version),
+        vmm: format!("{} {}", identity.vmm, identity.version),
         cpu: facts.cpu,
     };
     let compared = [(figures::WARM_RUN, figures::NATIVE_RUN)];

@@ -37,6 +37,8 @@ pub(super) mod figures {
     pub(crate) const HOST_COMMAND: &str = "host --snapshot";
     /// From starting the VMM to the guest agent's answer.
     pub(crate) const RESTORE: &str = "restore";
+    /// The same in a VMM that was started before.
+    pub(crate) const STANDBY_RESTORE: &str = "restore, VMM waiting";
     /// From sending the job to having the answer, in a clone that has run nothing.
     pub(crate) const FIRST_RUN: &str = "first run";
     /// The same after a warm-up run.
@@ -81,6 +83,7 @@ impl Hello {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Subject {
     RestoreAndFirstRun,
+    StandbyRestore,
     WarmRun,
     NativeRun,
     HostCommand,
@@ -91,8 +94,8 @@ pub(super) enum Subject {
 
 impl Subject {
     /// Those that take less than a second. The two that are compared stand side by side.
-    pub(super) const QUICK: [Self; 4] =
-        [Self::RestoreAndFirstRun, Self::WarmRun, Self::NativeRun, Self::HostCommand];
+    pub(super) const QUICK: [Self; 5] =
+        [Self::RestoreAndFirstRun, Self::StandbyRestore, Self::WarmRun, Self::NativeRun, Self::HostCommand];
     /// Those that take several.
     pub(super) const SLOW: [Self; 3] = [Self::IdleTogether, Self::ColdBoot, Self::SnapshotCreate];
 }
@@ -101,6 +104,7 @@ impl fmt::Display for Subject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::RestoreAndFirstRun => "restore and first run",
+            Self::StandbyRestore => figures::STANDBY_RESTORE,
             Self::WarmRun => figures::WARM_RUN,
             Self::NativeRun => figures::NATIVE_RUN,
             Self::HostCommand => figures::HOST_COMMAND,
@@ -156,6 +160,7 @@ impl<'a> Workload<'a> {
     pub(super) async fn measure(&self, subject: Subject, samples: &mut Samples) -> Result<(), Failure> {
         match subject {
             Subject::RestoreAndFirstRun => self.restore_and_first_run(samples).await,
+            Subject::StandbyRestore => self.standby_restore(samples).await,
             Subject::WarmRun => self.warm_run(samples).await,
             Subject::NativeRun => self.native_run(samples).await,
             Subject::HostCommand => {
@@ -176,6 +181,15 @@ impl<'a> Workload<'a> {
         let phases = session.end().await;
         samples.time(figures::RESTORE, phases.start + phases.handshake);
         samples.time(figures::FIRST_RUN, phases.run);
+        Ok(())
+    }
+
+    async fn standby_restore(&self, samples: &mut Samples) -> Result<(), Failure> {
+        let standby = self.engine.stand_by(&self.request.language.name, self.machine).await.or_fail()?;
+        let mut session = standby.restore().await.or_fail()?;
+        self.run(&mut session).await?;
+        let phases = session.end().await;
+        samples.time(figures::STANDBY_RESTORE, phases.start + phases.handshake);
         Ok(())
     }
 

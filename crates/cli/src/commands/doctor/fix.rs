@@ -1,6 +1,9 @@
 //! Fixes, as commands that can be pasted into a shell.
 
+#[cfg(test)]
 use std::path::Path;
+
+pub(super) use crate::settings::quote;
 
 /// Who will paste it, and what has to be repeated.
 #[derive(Clone, Debug, Default)]
@@ -30,17 +33,6 @@ impl Shell {
     /// Installs Debian packages.
     pub(super) fn install(&self, packages: &[&str]) -> String {
         self.as_root(&format!("apt-get install --no-install-recommends {}", packages.join(" ")))
-    }
-}
-
-/// A path as a shell reads it.
-pub(super) fn quote(path: &Path) -> String {
-    let path = path.to_string_lossy();
-    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+=:@%,".contains(c);
-    if !path.is_empty() && path.chars().all(plain) {
-        path.into_owned()
-    } else {
-        format!("'{}'", path.replace('\'', r"'\''"))
     }
 }
 

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use vmm::{
+    firecracker,
     kvm::KvmVerdict,
     qemu::{Installation, ProbeError},
 };
@@ -73,9 +74,28 @@ pub(super) fn qemu(
     Finding::problem(NAME, detail, fix)
 }
 
-/// Firecracker, which other releases may use.
-pub(super) fn firecracker() -> Finding {
-    Finding::ok("firecracker", "not used by this release: microVMs run in QEMU")
+/// Firecracker, which needs KVM and is used wherever both are there.
+pub(super) fn firecracker(
+    found: Result<firecracker::Installation, firecracker::ProbeError>,
+    has_kvm: bool,
+    shell: &Shell,
+) -> Finding {
+    const NAME: &str = "firecracker";
+    match found {
+        Ok(installation) => {
+            let use_of_it = if has_kvm { "" } else { "; not used: it needs KVM" };
+            let program = installation.program.display();
+            Finding::ok(NAME, format!("{program} is version {}{use_of_it}", installation.version))
+        }
+        Err(firecracker::ProbeError::Missing) if !has_kvm => {
+            Finding::ok(NAME, "not installed, and of no use without KVM: microVMs run in QEMU")
+        }
+        Err(error) => Finding::warning(
+            NAME,
+            format!("{}; microVMs run in QEMU", chain(&error)),
+            shell.operator("setup"),
+        ),
+    }
 }
 
 /// What decides whether the processor or software executes guests.

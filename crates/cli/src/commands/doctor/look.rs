@@ -16,7 +16,7 @@ use store::{
     snapshot::{Catalogue, Entry},
 };
 use vmm::{
-    jail, kvm,
+    firecracker, jail, kvm,
     qemu::{self, Installation, ProbeError},
 };
 
@@ -71,7 +71,7 @@ pub(super) fn at_host(
     let production = matters.then(|| ProductionFacts::read(Path::new("/")));
     let mut findings = vec![
         host::qemu(found, global.qemu.is_some(), has_apt, shell),
-        host::firecracker(),
+        host::firecracker(find_firecracker(global), kvm.verdict.is_usable(), shell),
         host::kvm(&kvm, shell),
         host_kernel(),
         host::namespaces(namespace_facts(), shell),
@@ -153,9 +153,18 @@ pub(super) fn find_qemu(global: &Global) -> Result<Installation, ProbeError> {
     }
 }
 
+/// The Firecracker that commands would use, asked anew.
+fn find_firecracker(global: &Global) -> Result<firecracker::Installation, firecracker::ProbeError> {
+    let program = match &global.firecracker {
+        Some(program) => program.clone(),
+        None => firecracker::find(&[global.data().programs()], std::env::var_os("PATH").as_deref())?,
+    };
+    firecracker::version(&program)
+}
+
 /// KVM as it is now and, where there may be a note, as it was noted.
 fn kvm_facts(global: &Global, may_be_noted: bool) -> KvmFacts {
-    let noted = if may_be_noted { HostFacts::get(global).ok() } else { None };
+    let noted = if may_be_noted { Some(HostFacts::get(global)) } else { None };
     KvmFacts {
         verdict: kvm::probe(),
         noted: noted.map(|facts| (facts.kvm, global.data().run().join("host.json"))),

@@ -1,0 +1,93 @@
+//! Firecracker, under its own jailer.
+//!
+//! ```text
+//! supervisor (ours): namespaces, cgroup, a root with nothing but what is needed
+//! └─ keeper: PID 1 of the namespace, ends everything with the supervisor
+//!    └─ jailer ─becomes─▶ firecracker: own root, own user, no capabilities, its seccomp filters
+//!
+//! host ──/run/api──▶ HTTP                       boot: five requests; restore: one
+//!      ──/run/vsock─▶ CONNECT 5000              the guest agent
+//!      ◀─/run/metrics, stdout                   metrics, log
+//! ```
+//!
+//! A clone maps the snapshot's memory file privately: its pages are shared by all clones until they are written to.
+
+mod api;
+mod holes;
+mod launch;
+mod machine;
+mod probe;
+mod requests;
+mod run_directory;
+#[cfg(test)]
+mod stand_in;
+mod vsock;
+
+use async_trait::async_trait;
+
+use self::machine::{FirecrackerVm, Standby};
+pub use self::probe::{Installation, OLDEST, ProbeError, find, version};
+use crate::{
+    backend::{BootError, MicroVm, RestoreError, SavableVm, Snapshots, StandbyVmm, Vmm, VmmIdentity},
+    jail::Supervisor,
+    spec::{BootSpec, RestoreSpec, SnapshotFiles},
+};
+
+/// What every microVM of a backend has in common.
+#[derive(Clone, Debug)]
+pub struct FirecrackerSettings {
+    /// The programs.
+    pub installation: Installation,
+    /// What snapshots depend on.
+    pub identity: VmmIdentity,
+    /// A static CPU template of Firecracker's, which makes guests see the same processor on different hosts.
+    pub cpu_template: Option<String>,
+    /// How to start the supervisor of a jail.
+    pub supervisor: Supervisor,
+    /// The first of the users that VMMs get, by their slots; nothing where this process is not root.
+    pub first_user: Option<u32>,
+}
+
+/// The backend.
+#[derive(Clone, Debug)]
+pub struct Firecracker(FirecrackerSettings);
+
+impl Firecracker {
+    /// A backend with these settings. Nothing is tried until something is booted.
+    pub fn new(settings: FirecrackerSettings) -> Self {
+        Self(settings)
+    }
+}
+
+/// The guest kernel's command line. No serial console: it would be a way out for the guest that nobody needs, and slow.
+/// A panic ends in a triple fault, an agent's end in a reset: so the two can be told apart.
+const KERNEL_COMMAND_LINE: &str = "8250.nr_uarts=0 quiet loglevel=3 panic=-1 reboot=t pci=off \
+     random.trust_cpu=on mitigations=off audit=0 rcupdate.rcu_expedited=1 init_on_alloc=0 hardened_usercopy=off \
+     randomize_kstack_offset=off lsm=capability psi=0 nowatchdog \
+     cgroup_disable=io,cpuset,hugetlb,net_cls,net_prio,perf_event,rdma,misc rdinit=/init";
+
+#[async_trait]
+impl Vmm for Firecracker {
+    fn identity(&self) -> &VmmIdentity {
+        &self.0.identity
+    }
+
+    async fn boot(&self, spec: &BootSpec) -> Result<Box<dyn MicroVm>, BootError> {
+        Ok(Box::new(FirecrackerVm::boot(&self.0, spec, KERNEL_COMMAND_LINE, None).await?))
+    }
+
+    fn snapshots(&self) -> Option<&dyn Snapshots> {
+        Some(self)
+    }
+}
+
+#[async_trait]
+impl Snapshots for Firecracker {
+    async fn boot(&self, spec: &BootSpec, files: &SnapshotFiles) -> Result<Box<dyn SavableVm>, BootError> {
+        Ok(Box::new(FirecrackerVm::boot(&self.0, spec, KERNEL_COMMAND_LINE, Some(files)).await?))
+    }
+
+    async fn start(&self, spec: &RestoreSpec) -> Result<Box<dyn StandbyVmm>, RestoreError> {
+        Ok(Box::new(Standby::start(&self.0, spec).await?))
+    }
+}

@@ -1,0 +1,153 @@
+//! The directory in which a VMM has its sockets, seen from the host.
+//!
+//! It lies in the jail, in a file system that exists in the jail's mount namespace alone: there is no path to it, the
+//! host holds a descriptor. The VMM can do there as it likes, so the host follows no link, and connects to nothing that is no
+//! socket.
+
+use std::{
+    io,
+    os::{
+        fd::{AsRawFd as _, OwnedFd},
+        unix::net::UnixListener as BlockingListener,
+    },
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+use rustix::{
+    fs::{AtFlags, FileType, Mode, OFlags, chmodat, fstat, inotify, openat, statat},
+    io::Errno,
+};
+use tokio::{
+    net::{UnixListener, UnixStream, unix::pipe},
+    time::timeout,
+};
+
+/// The directory.
+pub(super) struct RunDirectory(OwnedFd);
+
+impl RunDirectory {
+    /// What `directory` refers to.
+    pub(super) fn new(directory: OwnedFd) -> Self {
+        Self(directory)
+    }
+
+    /// Connects to the socket `name`, waiting until it is there, for as long as `patience`.
+    pub(super) async fn connect_when_there(&self, name: &str, patience: Duration) -> io::Result<UnixStream> {
+        let deadline = Instant::now() + patience;
+        let events = inotify::init(inotify::CreateFlags::NONBLOCK | inotify::CreateFlags::CLOEXEC)?;
+        // Before the first look, or a socket that is made in between would be missed.
+        inotify::add_watch(&events, self.path("."), inotify::WatchFlags::CREATE)?;
+        // It is no pipe, and read like one.
+        let mut events = pipe::Receiver::from_owned_fd_unchecked(events)?;
+        loop {
+            match self.connect(name).await {
+                Ok(stream) => return Ok(stream),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    let left = deadline.saturating_duration_since(Instant::now());
+                    timeout(left, created(&mut events)).await.map_err(|_| io::ErrorKind::TimedOut)??;
+                }
+                // Between bind(2), which makes the socket, and listen(2), of which no event tells, lie two system calls.
+                Err(error)
+                    if error.kind() == io::ErrorKind::ConnectionRefused && Instant::now() < deadline =>
+                {
+                    tokio::task::yield_now().await;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Connects to the socket `name`.
+    pub(super) async fn connect(&self, name: &str) -> io::Result<UnixStream> {
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let socket = openat(&self.0, name, flags, Mode::empty())?;
+        if FileType::from_raw_mode(fstat(&socket)?.st_mode) != FileType::Socket {
+            return Err(Errno::NOTSOCK.into());
+        }
+        UnixStream::connect(format!("/proc/self/fd/{}", socket.as_raw_fd())).await
+    }
+
+    /// Makes the socket `name`, to which the VMM may connect.
+    pub(super) fn listen(&self, name: &str) -> io::Result<UnixListener> {
+        let listener = BlockingListener::bind(self.path(name))?;
+        chmodat(&self.0, name, Mode::from_raw_mode(0o666), AtFlags::empty())?;
+        listener.set_nonblocking(true)?;
+        UnixListener::from_std(listener)
+    }
+
+    /// Opens the fifo `name` for reading; nothing where there is none.
+    pub(super) fn open_fifo(&self, name: &str) -> Option<OwnedFd> {
+        let is_fifo = statat(&self.0, name, AtFlags::SYMLINK_NOFOLLOW)
+            .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Fifo);
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        is_fifo.then(|| openat(&self.0, name, flags, Mode::empty()).ok()).flatten()
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        format!("/proc/self/fd/{}/{name}", self.0.as_raw_fd()).into()
+    }
+}
+
+/// Waits for an event, and reads what there is. What it says does not matter: whoever waits looks for himself.
+async fn created(events: &mut pipe::Receiver) -> io::Result<()> {
+    events.readable().await?;
+    let mut buffer = [0; 4096];
+    match events.try_read(&mut buffer) {
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, os::unix::fs::symlink};
+
+    use super::*;
+
+    fn directory() -> (tempfile::TempDir, RunDirectory) {
+        let directory = tempfile::tempdir().unwrap();
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let opened = rustix::fs::open(directory.path(), flags, Mode::empty()).unwrap();
+        (directory, RunDirectory::new(opened))
+    }
+
+    #[tokio::test]
+    async fn a_socket_is_waited_for() {
+        let (directory, run) = directory();
+        let path = directory.path().join("api.sock");
+        let (there, told) = tokio::sync::oneshot::channel::<()>();
+        let making = tokio::spawn(async move {
+            told.await.unwrap();
+            UnixListener::bind(path).unwrap()
+        });
+        let waiting = run.connect_when_there("api.sock", Duration::from_secs(10));
+        tokio::pin!(waiting);
+        // It waits as long as there is none, also when there are others.
+        fs::write(directory.path().join("other"), "").unwrap();
+        assert!(timeout(Duration::from_millis(50), &mut waiting).await.is_err());
+        there.send(()).unwrap();
+        waiting.await.unwrap();
+        making.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_socket_that_never_comes_is_given_up() {
+        let (_directory, run) = directory();
+        let error = run.connect_when_there("api.sock", Duration::from_millis(30)).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    }
+
+    #[tokio::test]
+    async fn links_and_files_are_not_connected_to() {
+        let (directory, run) = directory();
+        let elsewhere = tempfile::tempdir().unwrap();
+        let target = elsewhere.path().join("secret.sock");
+        let _listener = UnixListener::bind(&target).unwrap();
+        symlink(&target, directory.path().join("api.sock")).unwrap();
+        assert!(run.connect("api.sock").await.is_err());
+        fs::write(directory.path().join("file"), "").unwrap();
+        assert!(run.connect("file").await.is_err());
+    }
+}
