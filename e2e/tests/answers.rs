@@ -346,3 +346,14 @@ fn programs_come_from_flags_files_and_stdin_alike() {
         );
     }
 }
+
+#[test]
+fn the_image_has_the_locale_that_its_environment_names_and_its_libraries_are_found() {
+    let host = TestHost::prepared();
+    let code = "import ctypes.util, locale, sys\n\
+                print(locale.setlocale(locale.LC_ALL, ''), sys.flags.utf8_mode, ctypes.util.find_library('m'))";
+    for command in ["run", "host"] {
+        let answer = host.ended(&[command, "--lang", "python", "--code", code]).json();
+        assert_eq!(answer["stdout"], "C.UTF-8 0 libm.so.6\n", "{command}: {answer}");
+    }
+}
