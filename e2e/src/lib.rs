@@ -4,6 +4,7 @@
 //! product's own commands by whichever test comes first and kept in the build directory. Tests that change
 //! something take a [`TestHost::copy`].
 
+pub mod acceptance;
 pub mod differential;
 pub mod running;
 mod wiring;
