@@ -8,10 +8,10 @@ MAKEFLAGS += --no-print-directory
 OPERATOR := bin/infra.operator
 HELLO := {"language": "python", "files": [{"name": "main.py", "content": "print('Hello from Python!')"}]}
 
-.PHONY: help quickstart build test lint clean benchmark
+.PHONY: help quickstart build test test-kvm lint clean benchmark
 
 help: ## Lists the targets
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 quickstart: ## Installs, builds and prepares everything that is missing, and runs Hello World in a microVM
 	@scripts/require-tools
@@ -30,6 +30,10 @@ build: ## Builds the release binary as bin/infra.operator
 test: ## Runs every test, those with real microVMs too
 	@scripts/require-tools
 	@scripts/test
+
+test-kvm: ## Runs what needs KVM, and Firecracker where there is one (FIRECRACKER_BIN), in an emulated host that has it
+	@scripts/require-tools
+	@scripts/test-kvm
 
 lint: ## Formatting, lints, documentation
 	@cargo xtask lint

@@ -6,6 +6,7 @@
 
 pub mod acceptance;
 pub mod differential;
+pub mod lab;
 pub mod running;
 mod wiring;
 
@@ -31,14 +32,18 @@ const MARK: &str = "E2E_DATA_DIR";
 /// A data directory, and the program that works on it.
 pub struct TestHost {
     data: PathBuf,
+    /// What every command is told.
+    options: Vec<String>,
     /// Keeps a copy's directory.
     _temporary: Option<tempfile::TempDir>,
 }
 
-/// The build directory of this test binary: `target/debug` or its like.
-fn build_directory() -> PathBuf {
-    let test = env::current_exe().expect("a test has a path");
-    test.parent().and_then(Path::parent).expect("cargo puts tests into target/<profile>/deps").to_owned()
+/// The directory of the product's program: `target/debug` or its like. Tests lie in `deps` there, programs beside it.
+pub fn build_directory() -> PathBuf {
+    let program = env::current_exe().expect("a program has a path");
+    let directory = program.parent().expect("a program is in a directory");
+    let is_for_tests = directory.file_name().is_some_and(|name| name == "deps");
+    directory.ancestors().nth(usize::from(is_for_tests)).expect("cargo has made deps").to_owned()
 }
 
 /// The product's program.
@@ -51,28 +56,44 @@ pub fn program() -> PathBuf {
 impl TestHost {
     /// The data directory that all tests share. They must not change it.
     pub fn prepared() -> Self {
-        let data = build_directory().join("e2e-data");
-        fs::create_dir_all(&data).expect("the build directory can be written");
-        let lock = fs::File::create(data.with_extension("lock")).expect("the build directory can be written");
-        flock(&lock, FlockOperation::LockExclusive).expect("locks work");
-        let host = Self { data, _temporary: None };
-        host.expect_done(&["setup", "--skip-packages", "--skip-firecracker"]);
-        if !host.image().exists() {
-            host.expect_done(&["rootfs", "create", "--lang", "python"]);
-        }
+        let (host, _lock) = Self::locked_with_image();
         host.expect_done(&["snapshot", "create", "--lang", "python", "--if-needed"]);
         host
     }
 
+    /// The same without a snapshot, unless it has one by now.
+    pub fn with_image() -> Self {
+        Self::locked_with_image().0
+    }
+
+    fn locked_with_image() -> (Self, fs::File) {
+        let data = build_directory().join("e2e-data");
+        fs::create_dir_all(&data).expect("the build directory can be written");
+        let lock = fs::File::create(data.with_extension("lock")).expect("the build directory can be written");
+        flock(&lock, FlockOperation::LockExclusive).expect("locks work");
+        let host = Self { data, options: Vec::new(), _temporary: None };
+        host.expect_done(&["setup", "--skip-packages", "--skip-firecracker"]);
+        if !host.image().exists() {
+            host.expect_done(&["rootfs", "create", "--lang", "python"]);
+        }
+        (host, lock)
+    }
+
     /// The data directory at `data`, whatever it holds.
     pub fn at(data: &Path) -> Self {
-        Self { data: data.to_owned(), _temporary: None }
+        Self { data: data.to_owned(), options: Vec::new(), _temporary: None }
     }
 
     /// An empty data directory of its own.
     pub fn empty() -> Self {
         let temporary = tempfile::tempdir_in(build_directory()).expect("the build directory can be written");
-        Self { data: temporary.path().join("data"), _temporary: Some(temporary) }
+        Self { data: temporary.path().join("data"), options: Vec::new(), _temporary: Some(temporary) }
+    }
+
+    /// The same, with these options for every command.
+    pub fn with_options(mut self, options: &[&str]) -> Self {
+        self.options = options.iter().map(ToString::to_string).collect();
+        self
     }
 
     /// A copy that a test may change.
@@ -110,7 +131,7 @@ impl TestHost {
     /// The product's program with these arguments, on this data directory.
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(program());
-        command.arg("--data-dir").arg(&self.data).args(arguments);
+        command.arg("--data-dir").arg(&self.data).args(&self.options).args(arguments);
         for (name, _) in env::vars_os() {
             if name.to_string_lossy().starts_with("LLM_FIRECRACKER_") {
                 command.env_remove(name);

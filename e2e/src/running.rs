@@ -95,12 +95,12 @@ impl Running {
 
     /// Waits until a VMM of this command has computed for `time`, which a guest that idles never does, and returns it.
     pub fn wait_for_busy_vmm(&self, time: Duration) -> Result<Process> {
+        const VMMS: [&str; 2] = ["qemu-system", "firecracker"];
         let mut found = None;
         eventually("a VMM computes", Duration::from_secs(120), || {
-            found =
-                self.process().descendants().into_iter().find(|process| {
-                    process.name.starts_with("qemu-system") && process.processor_time() >= time
-                });
+            found = self.process().descendants().into_iter().find(|process| {
+                VMMS.iter().any(|name| process.name.starts_with(name)) && process.processor_time() >= time
+            });
             found.is_some()
         })?;
         found.context("the condition was that there is one")
