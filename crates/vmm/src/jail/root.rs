@@ -11,7 +11,10 @@ use std::{
 };
 
 use rustix::{
-    fs::{CWD, FileType, Mode, OFlags, StatVfsMountFlags, chmod, mknodat, open, statvfs},
+    fs::{
+        CWD, FileType, Gid, Mode, OFlags, StatVfsMountFlags, Uid, chmod, chown, fstat, mknodat, open, statvfs,
+    },
+    io::Errno,
     mount::{
         MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_bind, mount_change, mount_remount,
         unmount,
@@ -53,8 +56,26 @@ pub(super) fn enter(spec: &JailSpec) -> io::Result<()> {
             .map_err(|error| about("mount the launcher's root", error))?;
         fs::create_dir_all(beneath(STAGING, &launcher.root))?;
     }
+    let devices = beneath(STAGING, Path::new("/dev"));
+    let own_devices = spec.user.filter(|_| spec.launcher.is_none());
+    if own_devices.is_some() {
+        fs::create_dir_all(&devices)?;
+        mount("devices", &devices, "tmpfs", MountFlags::NOSUID | MountFlags::NOEXEC, c"size=64k,mode=0755")
+            .map_err(|error| about("mount the directory of devices", error))?;
+    }
     for bind in &binds {
-        make(bind)?;
+        let given = match own_devices.filter(|_| bind.access == Access::Device) {
+            Some(user) => give_device(bind, user)?,
+            None => false,
+        };
+        if !given {
+            make(bind)?;
+        }
+    }
+    if own_devices.is_some() {
+        let read_only = MountFlags::BIND | MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NOEXEC;
+        mount_remount(&devices, read_only, c"")
+            .map_err(|error| about("make the directory of devices read-only", error))?;
     }
     if spec.run_directory {
         make_run_directory(spec)?;
@@ -174,6 +195,26 @@ fn make(bind: &Bind) -> io::Result<()> {
         Access::Device => flags |= MountFlags::NOEXEC,
     }
     mount_remount(&target, flags, c"").map_err(doing)
+}
+
+/// Makes a node of its own for a user who may not open the host's: Debian gives `/dev/kvm` to a group, whose power over
+/// other files the VMM shall not get. Whether that was needed and possible.
+fn give_device(bind: &Bind, user: u32) -> io::Result<bool> {
+    const OTHERS: u32 = 0o006;
+    let host = fstat(&bind.source)?;
+    if host.st_mode & OTHERS == OTHERS || FileType::from_raw_mode(host.st_mode) != FileType::CharacterDevice {
+        return Ok(false);
+    }
+    let node = beneath(STAGING, &bind.jail);
+    let doing = |error| about(&format!("make {}", bind.jail.display()), error);
+    match mknodat(CWD, &node, FileType::CharacterDevice, Mode::from_raw_mode(0o600), host.st_rdev) {
+        // In a container root may have the device and not make another.
+        Err(Errno::PERM) => return Ok(false),
+        made => made.map_err(doing)?,
+    }
+    let (user, group) = (Uid::from_raw(user), Gid::from_raw(user));
+    chown(&node, Some(user), Some(group)).map_err(doing)?;
+    Ok(true)
 }
 
 fn inherited_flags(target: &Path) -> rustix::io::Result<MountFlags> {
