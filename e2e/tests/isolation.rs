@@ -391,3 +391,62 @@ async fn a_vmm_is_in_a_cgroup_that_limits_it_and_goes_with_it() {
     assert!(!vmm.is_alive());
     assert!(groups.iter().all(|group| !group.exists()), "{groups:?}");
 }
+
+/// Puts both ends of a socket pair, with the program's output, into the pair itself: so they stay open without a process.
+const HOLD_STREAMS: &str = "import os, socket, sys, time
+a, b = socket.socketpair()
+socket.send_fds(a, [b'x'], [a.fileno(), b.fileno(), 1, 2])
+socket.send_fds(b, [b'x'], [a.fileno(), b.fileno(), 1, 2])
+os.write(1, b'said')
+if sys.stdin.read() == 'child' and os.fork() == 0:
+    time.sleep(60)
+os._exit(4)
+";
+
+#[test]
+fn a_job_cannot_hold_its_streams_open_beyond_its_end() {
+    let host = TestHost::prepared();
+    let request = json!({
+        "language": "python", "stdin": ["child", "alone", "child"], "timeout": 10,
+        "files": [{ "name": "main.py", "content": HOLD_STREAMS }],
+    });
+    let (code, answer) = host.request(&request);
+    let all: Vec<_> =
+        answer.as_array().unwrap().iter().map(|one| (&one["stdout"], &one["exitCode"])).collect();
+    assert_eq!((code, all), (0, vec![(&json!("said"), &json!(4)); 3]), "{answer}");
+}
+
+/// Leaves something wherever it may, and says what it finds of an earlier execution.
+const LEAVE: &str = "import ctypes, os
+libc = ctypes.CDLL(None, use_errno=True)
+found = []
+for directory, _, files in os.walk('/', onerror=None):
+    if directory.startswith(('/proc', '/sys', '/dev/pts', os.getcwd())):
+        continue
+    if 'leaked' in files:
+        found.append(directory)
+    try:
+        open(directory + '/leaked', 'w').close()
+    except OSError:
+        pass
+key = libc.syscall(248, b'user', b'leaked', b'x', 1, -4)
+queue = libc.mq_open(b'/leaked', os.O_CREAT | os.O_RDWR, 0o600, None)
+shared = libc.shmget(0x1ea, 4096, 0o600)
+libc.shmget(0x1ea, 4096, 0o1600)
+semaphore = libc.semget(0x1ea, 1, 0o1600)
+messages = libc.msgget(0x1ea, 0o1600)
+print(found, key, queue, shared, semaphore, messages)
+";
+
+#[test]
+fn an_execution_finds_nothing_of_an_earlier_one() {
+    let host = TestHost::prepared();
+    let request = json!({
+        "language": "python", "stdin": ["", "", ""], "timeout": 60,
+        "files": [{ "name": "main.py", "content": LEAVE }],
+    });
+    let (_, answer) = host.request(&request);
+    for one in answer.as_array().unwrap() {
+        assert_eq!(one["stdout"], "[] -1 -1 -1 -1 -1\n", "{answer}");
+    }
+}

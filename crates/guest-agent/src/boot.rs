@@ -113,6 +113,9 @@ fn set_kernel_parameters() -> Result<(), Fault> {
         ("kernel/unprivileged_bpf_disabled", "1"),
         ("kernel/perf_event_paranoid", "3"),
         ("user/max_user_namespaces", "0"),
+        // Ways to keep something beyond an execution, or to reach far into the kernel, that no program of ours needs.
+        ("kernel/io_uring_disabled", "2"),
+        ("kernel/keys/maxkeys", "1"),
     ] {
         match fs::write(format!("/proc/sys/{name}"), value) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {

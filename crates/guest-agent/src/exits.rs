@@ -112,6 +112,17 @@ impl AsFd for Exits {
 ///
 /// Fields of `/proc/<pid>/stat` are counted behind the name, which may hold anything (`proc_pid_stat(5)`).
 pub(crate) fn status_of_exiting(process: Pid) -> Result<Option<i32>, Fault> {
+    // The kernel takes the exit code first and the flags last, while the process goes on: a first look can pair the
+    // code of a process that is not exiting with the flag of one that is. The flag never goes away, and was set after
+    // the code: so what a second look finds belongs together.
+    match look(process)? {
+        Some(_) => look(process),
+        None => Ok(None),
+    }
+}
+
+/// One reading of [`status_of_exiting`].
+fn look(process: Pid) -> Result<Option<i32>, Fault> {
     const STATE: usize = 0;
     const FLAGS: usize = 6;
     const THREADS: usize = 17;

@@ -38,7 +38,7 @@ use crate::{
     fault::{Doing, Fault},
     fresh,
     output::{self, JobEnds, OurEnds},
-    own_pages, sys, wait,
+    own_pages, root, sys, wait,
 };
 
 const PYTHON_HOOK: &str = include_str!("hooks/usercustomize.py");
@@ -70,6 +70,7 @@ impl Initialised {
         group: &Group<'_>,
     ) -> Result<Self, Fault> {
         let Interpreter::Python = interpreter;
+        root::unprotect()?;
         let hook = Hook::install(runtime)?;
         let (control, theirs) =
             socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
@@ -101,6 +102,7 @@ impl Initialised {
             other => return Err(Fault::new(format!("the interpreter said {other:?} when it started"))),
         };
         hook.remove()?;
+        root::protect()?;
         Ok(waiting)
     }
 

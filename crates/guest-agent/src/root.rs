@@ -14,7 +14,7 @@ use std::{
 
 use rustix::{
     fs::{CWD, FileType, Mode, makedev, mknodat},
-    mount::{MountFlags, mount, mount_move},
+    mount::{MountFlags, mount, mount_move, mount_remount},
     process::{chdir, chroot},
     thread::UnshareFlags,
 };
@@ -61,6 +61,19 @@ pub(crate) fn enter() -> Result<(), Fault> {
     mount_move(".", "/").doing("move the jobs' root")?;
     chroot(".").doing("make the jobs' root the root")?;
     chdir("/").doing("enter the root")
+}
+
+/// Makes the root read-only for everybody in this mount namespace. What a job wrote outside of the scratch directories,
+/// where an image lets anybody write, would be there for the next one.
+pub(crate) fn protect() -> Result<(), Fault> {
+    let flags = MountFlags::BIND | MountFlags::RDONLY | MountFlags::NODEV | MountFlags::NOSUID;
+    mount_remount("/", flags, c"").doing("protect the jobs' root")
+}
+
+/// Undoes [`protect`], while no job is alive.
+pub(crate) fn unprotect() -> Result<(), Fault> {
+    let flags = MountFlags::BIND | MountFlags::NODEV | MountFlags::NOSUID;
+    mount_remount("/", flags, c"").doing("open the jobs' root")
 }
 
 /// Mounts a file system that has no source.

@@ -8,6 +8,7 @@ use protocol::{
 };
 use rustix::{
     fs::{FileType, Mode, fstat},
+    net::{AddressFamily, SocketFlags, SocketType, socketpair},
     process::umask,
     thread::set_no_new_privs,
 };
@@ -40,8 +41,10 @@ pub(crate) fn run() -> Result<(), Fault> {
     std::fs::write("/proc/self/oom_score_adj", "-1000").doing("be exempt from the out-of-memory killer")?;
     let hierarchy = Hierarchy::open()?;
     umask(Mode::from_raw_mode(0o022));
+    limit_ipc()?;
     root::enter()?;
     scratch::mount()?;
+    root::protect()?;
     // Inherited by everything that runs from here on: no setuid program of an image gives rights to a job.
     set_no_new_privs(true).doing("give up new privileges")?;
     let mut runner = Runner {
@@ -59,6 +62,25 @@ pub(crate) fn run() -> Result<(), Fault> {
     while let Some(message) = channel.receive()? {
         if let Err(fault) = runner.serve(message, &mut channel) {
             channel.send(&GuestMessage::Failed { reason: fault.to_string() })?;
+        }
+    }
+    Ok(())
+}
+
+/// Bounds what jobs can leave behind in this IPC namespace, which they share: System V shared memory goes with those
+/// who use it, System V semaphores and message queues of either kind are not to be had.
+fn limit_ipc() -> Result<(), Fault> {
+    for (name, value) in [
+        ("kernel/shm_rmid_forced", "1"),
+        ("kernel/sem", "250 32000 32 0"),
+        ("kernel/msgmni", "0"),
+        ("fs/mqueue/queues_max", "0"),
+    ] {
+        match std::fs::write(format!("/proc/sys/{name}"), value) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(error).doing(format!("set {name}"));
+            }
+            _ => {}
         }
     }
     Ok(())
@@ -201,6 +223,8 @@ impl<'a> Runner<'a> {
     fn clean(&mut self) -> Result<(), Fault> {
         if std::mem::take(&mut self.scratch_used) {
             scratch::renew()?;
+            // Has the kernel look for sockets that hold nothing but each other, and what was put into them.
+            drop(socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None));
         }
         Ok(())
     }

@@ -97,25 +97,29 @@ pub(crate) fn to_the_end(
             capture.pump(buffer)?;
         }
         status = reap(Some(program))?;
+        if status.is_none()
+            && wait::ready(&mut [PollFd::new(&pidfd, PollFlags::IN)], now).doing("watch the program")?
+        {
+            // It has ended, and is kept from us by whoever traces it: one of its own, whose time is over as well.
+            group.kill()?;
+            status = reap(Some(program))?;
+        }
         if status.is_none() && exits.map_or(Ok(false), Exits::any)? {
             status = exiting_alone(program, group)?;
             exiting = status.is_some();
         }
     }
     let duration = clock.start.elapsed();
-    if exiting {
-        // It cannot write any more, and there is no other writer: what there will be is there.
-        for capture in &mut captures {
-            while capture.pump(buffer)? {}
-        }
-    } else {
-        // What the program left running ends with it: a batch's next execution must not meet it.
-        if !group.is_empty()? {
-            group.kill()?;
-            group.wait_until_empty(KILL_PATIENCE)?;
-            reap(None)?;
-        }
-        drain(&mut captures, buffer)?;
+    // What the program left running ends with it: a batch's next execution must not meet it.
+    if !exiting && !group.is_empty()? {
+        group.kill()?;
+        group.wait_until_empty(KILL_PATIENCE)?;
+        reap(None)?;
+    }
+    // Nobody is left who could write: what there will be is there. The end of a stream may never come, for a pipe can be
+    // kept open without a process, by a socket that holds itself.
+    for capture in &mut captures {
+        while capture.pump(buffer)? {}
     }
     drop(feed);
 
@@ -152,23 +156,6 @@ fn wait_for_events(
     descriptors.extend(feed.pipe().map(|pipe| PollFd::new(pipe, PollFlags::OUT)));
     descriptors.extend(captures.iter().filter_map(|c| Some(PollFd::new(c.pipe()?, PollFlags::IN))));
     wait::ready(&mut descriptors, until).doing("wait for a program").map(drop)
-}
-
-/// Reads both streams to their ends, which come once all writers are dead.
-fn drain(captures: &mut [Capture; 2], buffer: &mut [u8]) -> Result<(), Fault> {
-    let deadline = Instant::now() + KILL_PATIENCE;
-    while captures.iter().any(|capture| capture.pipe().is_some()) {
-        let mut descriptors: Vec<_> =
-            captures.iter().filter_map(|c| Some(PollFd::new(c.pipe()?, PollFlags::IN))).collect();
-        if !wait::ready(&mut descriptors, deadline).doing("wait for a job's output")? {
-            return Err(Fault::new("a killed job's output does not end"));
-        }
-        drop(descriptors);
-        for capture in captures.iter_mut() {
-            capture.pump(buffer)?;
-        }
-    }
-    Ok(())
 }
 
 /// Reaps whoever has ended, orphans of jobs too, and returns the outcome of `process` if it was among them.

@@ -1,11 +1,13 @@
 //! The manifest of a snapshot.
 
 use std::{
-    fs, io,
+    fs::File,
+    io::{self, Read as _},
     path::{Path, PathBuf},
 };
 
 use images::Sha256Digest;
+use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
 
 use super::MANIFEST;
@@ -162,10 +164,13 @@ impl Manifest {
     pub fn read(directory: &Path) -> Result<Self, ManifestError> {
         let path = directory.join(MANIFEST);
         let failed = |source| ManifestError::Read { path: path.clone(), source };
-        if fs::metadata(&path).map_err(failed)?.len() > MAX_MANIFEST_BYTES {
+        let mut text = Vec::new();
+        regular_file(&path)
+            .and_then(|file| file.take(MAX_MANIFEST_BYTES + 1).read_to_end(&mut text))
+            .map_err(failed)?;
+        if text.len() as u64 > MAX_MANIFEST_BYTES {
             return Err(ManifestError::TooLarge { path });
         }
-        let text = fs::read(&path).map_err(failed)?;
         Self::parse(&text, &path)
     }
 
@@ -191,6 +196,18 @@ impl Manifest {
             return Err(ManifestError::Version { path: path.to_owned(), found });
         }
         serde_json::from_slice(text).map_err(malformed)
+    }
+}
+
+/// Opens a file that may have come from anywhere: no link to another place, no fifo that waits for a writer, no device
+/// that never ends.
+fn regular_file(path: &Path) -> io::Result<File> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = File::from(rustix::fs::open(path, flags, Mode::empty())?);
+    if file.metadata()?.is_file() {
+        Ok(file)
+    } else {
+        Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"))
     }
 }
 
@@ -259,5 +276,21 @@ pub(super) mod tests {
             let size = Size { memory_mib, vcpus };
             prop_assert_eq!(Size::from_directory(&size.to_string()), Some(size));
         }
+    }
+
+    #[test]
+    fn what_is_no_regular_file_is_no_manifest_and_nobody_waits_for_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join(MANIFEST);
+        let refused = || matches!(Manifest::read(directory.path()), Err(ManifestError::Read { .. }));
+        rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, Mode::RUSR | Mode::WUSR, 0)
+            .unwrap();
+        assert!(refused(), "a fifo");
+        std::fs::remove_file(&path).unwrap();
+        std::os::unix::fs::symlink("/dev/zero", &path).unwrap();
+        assert!(refused(), "a link");
+        std::fs::remove_file(&path).unwrap();
+        std::fs::create_dir(&path).unwrap();
+        assert!(refused(), "a directory");
     }
 }
