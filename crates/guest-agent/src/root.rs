@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! /lower    ext4 image, read-only, shared by all clones
-//! /overlay  tmpfs: what jobs write outside of the scratch directories
+//! /overlay  tmpfs: what the agent writes; jobs find it read-only
 //! /newroot  the two as one (overlayfs), with its own /dev; the runner adds /proc and makes it the root
 //! ```
 
@@ -28,7 +28,7 @@ const LOWER: &str = "/lower";
 const OVERLAY: &str = "/overlay";
 const NEW_ROOT: &str = "/newroot";
 
-/// How much of the guest's memory jobs may fill with files outside of the scratch directories.
+/// How much of the guest's memory the overlay may take.
 const OVERLAY_OPTIONS: &str = "size=25%,nr_inodes=64k,mode=0755";
 
 /// Mounts `disk` and builds the jobs' root over it.
