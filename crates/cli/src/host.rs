@@ -155,14 +155,16 @@ fn kvm_device() -> Option<(u64, u64, i64, bool)> {
     Some((metadata.rdev(), metadata.ino(), metadata.ctime(), usable))
 }
 
-fn find_qemu(global: &settings::Global) -> Result<PathBuf, qemu::ProbeError> {
+/// The QEMU that commands would use.
+pub(crate) fn find_qemu(global: &settings::Global) -> Result<PathBuf, qemu::ProbeError> {
     match &global.qemu {
         Some(program) => Ok(program.clone()),
         None => qemu::find(std::env::var_os("PATH").as_deref()),
     }
 }
 
-fn find_firecracker(global: &settings::Global) -> Result<PathBuf, firecracker::ProbeError> {
+/// The Firecracker that commands would use.
+pub(crate) fn find_firecracker(global: &settings::Global) -> Result<PathBuf, firecracker::ProbeError> {
     match &global.firecracker {
         Some(program) => Ok(program.clone()),
         None => firecracker::find(&[global.data().programs()], std::env::var_os("PATH").as_deref()),

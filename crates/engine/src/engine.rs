@@ -138,7 +138,6 @@ impl Engine {
         self.slots.take(self.slot_patience).await.map_err(RunError::Slot)
     }
 
-    /// Restores a clone of the snapshot in `files`.
     /// Starts a VMM that waits for a request of this language and size, so that restoring takes no more than loading
     /// the snapshot. It holds a slot.
     pub async fn stand_by(&self, language: &Language, machine: MachineSpec) -> Result<Standby, RunError> {
@@ -168,6 +167,7 @@ impl Engine {
         snapshots.start(&spec).await.map_err(RunError::Restore)
     }
 
+    /// Restores a clone of the snapshot in `files`.
     pub(crate) async fn restore(
         &self,
         language: &Language,
@@ -199,7 +199,6 @@ impl Engine {
     }
 }
 
-/// A new microVM's place.
 /// A VMM that waits for its request. Dropping it ends it.
 pub struct Standby {
     vmm: Box<dyn StandbyVmm>,
@@ -216,6 +215,7 @@ impl Standby {
     }
 }
 
+/// A new microVM's place.
 fn placement(slot: &Slot) -> Placement {
     Placement { name: format!("vm-{}", Uuid::now_v7().simple()), slot: slot.number }
 }

@@ -1,7 +1,6 @@
 //! How a Firecracker is started: its jail, and what it is shown there.
 
 use std::{
-    fs::File,
     io::{self, IoSliceMut},
     mem::MaybeUninit,
     os::fd::OwnedFd,
@@ -105,15 +104,6 @@ pub(super) fn jail(
         }),
         file_bytes,
     }
-}
-
-pub(super) fn read_only(host: &Path, jail: &str) -> JailFile {
-    JailFile { host: host.to_owned(), jail: jail.into(), access: Access::ReadOnly }
-}
-
-/// A better message than the one that a VMM in its jail would give.
-pub(super) fn check_readable(path: &Path) -> io::Result<()> {
-    File::open(path).map(drop)
 }
 
 /// Takes the descriptor of the run directory, which the supervisor has sent.

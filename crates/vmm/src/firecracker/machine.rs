@@ -15,7 +15,7 @@ use async_trait::async_trait;
 use rustix::fs::{Gid, Mode, Uid, fchmod, fchown};
 use tokio::{
     net::{UnixListener, UnixStream},
-    time::{sleep_until, timeout},
+    time::sleep_until,
 };
 
 use super::{
@@ -104,7 +104,7 @@ impl Listening {
         };
         match listening {
             Ok(api) => Ok(Self { jailed, api, run, metrics }),
-            Err(source) => Err(StartError::Control(source, said(jailed).await)),
+            Err(source) => Err(StartError::Control(source, jailed.into_last_words().await)),
         }
     }
 
@@ -134,13 +134,12 @@ impl FirecrackerVm {
         files: Option<&SnapshotFiles>,
     ) -> Result<Self, BootError> {
         let mut shown = vec![
-            launch::read_only(&spec.vmlinux, paths::VMLINUX),
-            launch::read_only(&spec.initramfs, paths::INITRAMFS),
-            launch::read_only(&spec.rootfs, paths::ROOTFS),
+            JailFile::read_only(&spec.vmlinux, paths::VMLINUX),
+            JailFile::read_only(&spec.initramfs, paths::INITRAMFS),
+            JailFile::read_only(&spec.rootfs, paths::ROOTFS),
         ];
         for file in &shown {
-            launch::check_readable(&file.host)
-                .map_err(|source| BootError::File { path: file.host.clone(), source })?;
+            file.check_readable().map_err(|source| BootError::File { path: file.host.clone(), source })?;
         }
         let mut file_bytes = 0;
         if let Some(files) = files {
@@ -158,7 +157,7 @@ impl FirecrackerVm {
         })?;
         match start_guest(&mut vmm, settings, spec, command_line).await {
             Ok(ready) => Ok(Self { vmm, ready: Some(ready), connected: false, files: files.cloned() }),
-            Err(source) => Err(BootError::Control { source, said: said(vmm.jailed).await }),
+            Err(source) => Err(BootError::Control { source, said: vmm.jailed.into_last_words().await }),
         }
     }
 
@@ -194,13 +193,12 @@ impl Standby {
         spec: &RestoreSpec,
     ) -> Result<Self, RestoreError> {
         let shown = vec![
-            launch::read_only(&spec.rootfs, paths::ROOTFS),
-            launch::read_only(&spec.files.memory, paths::MEMORY),
-            launch::read_only(&spec.files.device_state, paths::STATE),
+            JailFile::read_only(&spec.rootfs, paths::ROOTFS),
+            JailFile::read_only(&spec.files.memory, paths::MEMORY),
+            JailFile::read_only(&spec.files.device_state, paths::STATE),
         ];
         for file in &shown {
-            launch::check_readable(&file.host)
-                .map_err(|source| RestoreError::File { path: file.host.clone(), source })?;
+            file.check_readable().map_err(|source| RestoreError::File { path: file.host.clone(), source })?;
         }
         let started = Listening::start(settings, &spec.placement, spec.machine, shown, 0).await;
         started.map(Self).map_err(|error| match error {
@@ -222,7 +220,7 @@ impl StandbyVmm for Standby {
         };
         match vmm.api.call(&load).await {
             Ok(()) => Ok(Box::new(FirecrackerVm { vmm, ready: None, connected: false, files: None })),
-            Err(source) => Err(RestoreError::Control { source, said: said(vmm.jailed).await }),
+            Err(source) => Err(RestoreError::Control { source, said: vmm.jailed.into_last_words().await }),
         }
     }
 
@@ -360,16 +358,4 @@ fn keep(file: &File) -> io::Result<()> {
     fchown(file.as_fd(), Some(rustix::process::geteuid()), Some(rustix::process::getegid()))?;
     fchmod(file.as_fd(), Mode::from_raw_mode(0o444))?;
     file.sync_all()
-}
-
-/// What a VMM that failed has printed, or how it ended where it had no words; it ends with this.
-async fn said(mut jailed: Jailed) -> LastWords {
-    // It may still be about to print why.
-    let ended = timeout(Duration::from_secs(2), jailed.wait()).await;
-    jailed.kill().await;
-    let output = jailed.output();
-    match ended {
-        Ok(exit) if output.trim().is_empty() => LastWords(exit.to_string()),
-        _ => LastWords(output),
-    }
 }

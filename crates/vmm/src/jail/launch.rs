@@ -22,13 +22,16 @@ use tokio::{
 };
 
 use super::spec::{JailSpec, Report};
-use crate::backend::Exit;
+use crate::backend::{Exit, LastWords};
 
 /// How much is kept of what a VMM prints.
 const OUTPUT_BYTES: usize = 8 << 10;
 
 /// How long a jail may take to be built on a busy host.
 const START_PATIENCE: Duration = Duration::from_secs(60);
+
+/// How long a VMM that has failed may take to say why.
+const LAST_WORDS_PATIENCE: Duration = Duration::from_secs(2);
 
 /// The longest report of a supervisor, in bytes.
 const MAX_REPORT_BYTES: u64 = 64 << 10;
@@ -160,6 +163,18 @@ impl Jailed {
     /// The end of what the VMM printed, its guest's console included.
     pub fn output(&self) -> String {
         String::from_utf8_lossy(&self.output.lock().unwrap_or_else(PoisonError::into_inner)).into_owned()
+    }
+
+    /// Ends a VMM that has failed. What it printed, or how it ended where it had no words.
+    pub(crate) async fn into_last_words(mut self) -> LastWords {
+        // It may still be about to print why.
+        let ended = timeout(LAST_WORDS_PATIENCE, self.wait()).await;
+        self.kill().await;
+        let output = self.output();
+        match ended {
+            Ok(exit) if output.trim().is_empty() => LastWords(exit.to_string()),
+            _ => LastWords(output),
+        }
     }
 
     async fn report(&mut self) -> Option<Report> {

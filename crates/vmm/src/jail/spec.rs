@@ -1,6 +1,10 @@
 //! What the host process tells the supervisor, and what that answers.
 
-use std::path::PathBuf;
+use std::{
+    fs::File,
+    io,
+    path::{Path, PathBuf},
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -54,6 +58,18 @@ pub struct JailFile {
     pub jail: PathBuf,
     /// What the VMM may do with it.
     pub access: Access,
+}
+
+impl JailFile {
+    /// A file to be read.
+    pub(crate) fn read_only(host: &Path, jail: &str) -> Self {
+        Self { host: host.to_owned(), jail: jail.into(), access: Access::ReadOnly }
+    }
+
+    /// Whether it can be read: a better message than the one that a VMM in its jail would give.
+    pub(crate) fn check_readable(&self) -> io::Result<()> {
+        File::open(&self.host).map(drop)
+    }
 }
 
 /// What a VMM may do with a file.

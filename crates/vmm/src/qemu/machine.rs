@@ -23,8 +23,7 @@ use super::{
 };
 use crate::{
     backend::{
-        Acceleration, BootError, ControlError, Exit, LastWords, MicroVm, RestoreError, SavableVm, SaveError,
-        StandbyVmm,
+        Acceleration, BootError, ControlError, Exit, MicroVm, RestoreError, SavableVm, SaveError, StandbyVmm,
     },
     jail::{Access, CgroupLimits, JailFile, JailSpec, Jailed, LaunchError},
     spec::{BootSpec, MachineSpec, Placement, RestoreSpec, SnapshotFiles},
@@ -82,13 +81,12 @@ impl QemuVm {
         files: Option<&SnapshotFiles>,
     ) -> Result<Self, BootError> {
         let mut shown = vec![
-            read_only(&spec.vmlinux, paths::VMLINUX),
-            read_only(&spec.initramfs, paths::INITRAMFS),
-            read_only(&spec.rootfs, paths::ROOTFS),
+            JailFile::read_only(&spec.vmlinux, paths::VMLINUX),
+            JailFile::read_only(&spec.initramfs, paths::INITRAMFS),
+            JailFile::read_only(&spec.rootfs, paths::ROOTFS),
         ];
         for file in &shown {
-            check_readable(&file.host)
-                .map_err(|source| BootError::File { path: file.host.clone(), source })?;
+            file.check_readable().map_err(|source| BootError::File { path: file.host.clone(), source })?;
         }
         if let Some(files) = files {
             let user = settings.first_user.map(|first| first + spec.placement.slot);
@@ -107,7 +105,7 @@ impl QemuVm {
         match Qmp::negotiate(sockets.qmp).await {
             Ok(qmp) => Ok(Self { jailed, qmp, agent: Some(sockets.agent), files: files.cloned() }),
             Err(source) => {
-                let said = said(jailed).await;
+                let said = jailed.into_last_words().await;
                 Err(BootError::Control { source, said })
             }
         }
@@ -151,10 +149,9 @@ impl Standby {
             jail: paths::MEMORY.into(),
             access: Access::ReadOnlyWhateverAsked,
         };
-        let shown = vec![read_only(&spec.rootfs, paths::ROOTFS), memory];
+        let shown = vec![JailFile::read_only(&spec.rootfs, paths::ROOTFS), memory];
         for file in &shown {
-            check_readable(&file.host)
-                .map_err(|source| RestoreError::File { path: file.host.clone(), source })?;
+            file.check_readable().map_err(|source| RestoreError::File { path: file.host.clone(), source })?;
         }
         let state = &spec.files.device_state;
         let state = File::open(state).map_err(|source| RestoreError::File { path: state.clone(), source })?;
@@ -168,7 +165,7 @@ impl Standby {
         match ready_for_state(sockets.qmp).await {
             Ok(qmp) => Ok(Self { jailed, qmp, agent: sockets.agent }),
             Err(source) => {
-                let said = said(jailed).await;
+                let said = jailed.into_last_words().await;
                 Err(RestoreError::Control { source, said })
             }
         }
@@ -182,7 +179,7 @@ impl StandbyVmm for Standby {
         match load(&mut qmp).await {
             Ok(()) => Ok(Box::new(QemuVm { jailed, qmp, agent: Some(agent), files: None })),
             Err(source) => {
-                let said = said(jailed).await;
+                let said = jailed.into_last_words().await;
                 Err(RestoreError::Control { source, said })
             }
         }
@@ -311,15 +308,6 @@ fn jail(
     }
 }
 
-fn read_only(host: &Path, jail: &str) -> JailFile {
-    JailFile { host: host.to_owned(), jail: jail.into(), access: Access::ReadOnly }
-}
-
-/// A better message than the one that a VMM in its jail would give.
-fn check_readable(path: &Path) -> io::Result<()> {
-    File::open(path).map(drop)
-}
-
 /// Makes the memory file of a snapshot to come, for the VMM's user alone.
 fn create_memory(path: &Path, machine: MachineSpec, user: Option<u32>) -> io::Result<()> {
     let file = fs::OpenOptions::new().read(true).write(true).create_new(true).open(path)?;
@@ -328,16 +316,4 @@ fn create_memory(path: &Path, machine: MachineSpec, user: Option<u32>) -> io::Re
         fchown(&file, Some(Uid::from_raw(user)), Some(Gid::from_raw(user)))?;
     }
     Ok(())
-}
-
-/// What a VMM that failed has printed, or how it ended where it had no words; it ends with this.
-async fn said(mut jailed: Jailed) -> LastWords {
-    // It may still be about to print why.
-    let ended = tokio::time::timeout(Duration::from_secs(2), jailed.wait()).await;
-    jailed.kill().await;
-    let output = jailed.output();
-    match ended {
-        Ok(exit) if output.trim().is_empty() => LastWords(exit.to_string()),
-        _ => LastWords(output),
-    }
 }

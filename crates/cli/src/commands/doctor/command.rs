@@ -3,6 +3,7 @@
 use std::{ffi::OsString, io::IsTerminal as _, process::ExitCode, sync::Arc};
 
 use clap::Parser as _;
+use vmm::qemu;
 
 use super::{
     finding::{Report, Status},
@@ -11,6 +12,7 @@ use super::{
 };
 use crate::{
     failure::{DONE, Failure, HOST},
+    host::find_qemu,
     output::{self, Steps},
     settings::{Acceleration, Global},
     signals::blocking,
@@ -36,7 +38,7 @@ pub(in super::super) async fn run(args: DoctorArgs, global: &Global) -> Result<E
     let steps = Arc::new(Steps::new());
     let (own_global, progress) = (global.clone(), Arc::clone(&steps));
     let (shell, looked) = blocking(move || {
-        let found = look::find_qemu(&own_global);
+        let found = find_qemu(&own_global).and_then(|program| qemu::version(&program));
         let shell = shell(&own_global, found.is_ok());
         let looked = look::at_host(&own_global, found, &shell, &*progress);
         (shell, looked)

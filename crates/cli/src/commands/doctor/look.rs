@@ -17,7 +17,7 @@ use store::{
 };
 use vmm::{
     firecracker, jail, kvm,
-    qemu::{self, Installation, ProbeError},
+    qemu::{Installation, ProbeError},
 };
 
 use super::{
@@ -30,7 +30,7 @@ use super::{
     snapshots::{self, SnapshotFacts, Verdict},
 };
 use crate::{
-    host::{HostFacts, engine},
+    host::{HostFacts, engine, find_firecracker},
     settings::Global,
 };
 
@@ -71,7 +71,11 @@ pub(super) fn at_host(
     let production = matters.then(|| ProductionFacts::read(Path::new("/")));
     let mut findings = vec![
         host::qemu(found, global.qemu.is_some(), has_apt, shell),
-        host::firecracker(find_firecracker(global), kvm.verdict.is_usable(), shell),
+        host::firecracker(
+            find_firecracker(global).and_then(|program| firecracker::version(&program)),
+            kvm.verdict.is_usable(),
+            shell,
+        ),
         host::kvm(&kvm, shell),
         host_kernel(),
         host::namespaces(namespace_facts(), shell),
@@ -143,23 +147,6 @@ async fn snapshot_facts(
         }
     };
     SnapshotFacts { language, is_known, size, directory, verdict }
-}
-
-/// The QEMU that commands would use, asked anew.
-pub(super) fn find_qemu(global: &Global) -> Result<Installation, ProbeError> {
-    match &global.qemu {
-        Some(program) => qemu::version(program),
-        None => qemu::version(&qemu::find(std::env::var_os("PATH").as_deref())?),
-    }
-}
-
-/// The Firecracker that commands would use, asked anew.
-fn find_firecracker(global: &Global) -> Result<firecracker::Installation, firecracker::ProbeError> {
-    let program = match &global.firecracker {
-        Some(program) => program.clone(),
-        None => firecracker::find(&[global.data().programs()], std::env::var_os("PATH").as_deref())?,
-    };
-    firecracker::version(&program)
 }
 
 /// KVM as it is now and, where there may be a note, as it was noted.
