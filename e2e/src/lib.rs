@@ -8,7 +8,8 @@ pub mod acceptance;
 pub mod differential;
 pub mod lab;
 pub mod running;
-mod wiring;
+pub mod stand_in;
+pub mod wiring;
 
 use std::{
     collections::BTreeSet,

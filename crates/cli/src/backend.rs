@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
+use images::Sha256Digest;
 use vmm::{
     Vmm, VmmIdentity,
     backend::Acceleration,
-    firecracker::{self, Firecracker, FirecrackerSettings},
+    firecracker::{self, CpuTemplate, Firecracker, FirecrackerSettings},
     jail::Supervisor,
     qemu::{self, Qemu, QemuSettings},
 };
@@ -52,6 +53,19 @@ fn tsc_mhz(facts: &HostFacts) -> u32 {
     u32::try_from((facts.tsc_khz + 500) / 1000).unwrap_or(u32::MAX)
 }
 
+/// The processor that guests see: under a template the same, whichever the host's is, if it is of the same vendor.
+fn shown_cpu(template: Option<&CpuTemplate>, facts: &HostFacts) -> String {
+    let name = match template {
+        None => return facts.cpu.clone(),
+        Some(CpuTemplate::BuiltIn(name)) => (*name).to_owned(),
+        Some(CpuTemplate::Custom(template)) => {
+            // Of what it says, and not of how it is written down.
+            format!("sha256:{}", Sha256Digest::of_bytes(template.to_string().as_bytes()))
+        }
+    };
+    format!("{} under the template {name}", facts.cpu_vendor)
+}
+
 fn supervisor() -> Result<Supervisor, Failure> {
     Ok(Supervisor { program: own_program()?, args: vec![SUPERVISOR_ARGUMENT.to_owned()] })
 }
@@ -75,7 +89,7 @@ fn qemu_settings(global: &Global, facts: &HostFacts) -> Result<QemuSettings, Fai
             version: qemu.version,
             acceleration,
             cpu,
-            tsc_mhz: tsc_mhz(facts),
+            tsc_mhz: Some(tsc_mhz(facts)),
         },
         tsc_khz: facts.tsc_khz,
         supervisor: supervisor()?,
@@ -92,18 +106,14 @@ fn firecracker_settings(global: &Global, facts: &HostFacts) -> Result<Firecracke
         ))
         .hint("use --vmm qemu; infra.operator doctor says more".to_owned()));
     }
-    // Under a template guests see the template's processor, of whichever model the host's is.
-    let cpu = match &global.cpu_template {
-        Some(template) => format!("template {template}"),
-        None => facts.cpu.clone(),
-    };
     Ok(FirecrackerSettings {
         identity: VmmIdentity {
             vmm: "firecracker".to_owned(),
             version: installation.version.clone(),
             acceleration: Acceleration::Kvm,
-            cpu,
-            tsc_mhz: tsc_mhz(facts),
+            cpu: shown_cpu(global.cpu_template.as_ref(), facts),
+            // It gives a clone the rate that it was saved with, or refuses.
+            tsc_mhz: None,
         },
         installation,
         cpu_template: global.cpu_template.clone(),

@@ -49,6 +49,8 @@ pub(crate) struct HostFacts {
     pub(crate) kvm: KvmVerdict,
     /// The processor.
     pub(crate) cpu: String,
+    /// Its vendor.
+    pub(crate) cpu_vendor: String,
     /// The rate of its time-stamp counter.
     pub(crate) tsc_khz: u64,
 }
@@ -83,6 +85,7 @@ impl HostFacts {
             firecracker_file,
             kvm: kvm::probe(),
             cpu: host::cpu_model(),
+            cpu_vendor: host::cpu_vendor(),
             tsc_khz: host::tsc_khz(),
         };
         // Where it cannot be kept it is found out anew the next time.

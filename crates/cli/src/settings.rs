@@ -5,9 +5,10 @@ use std::{
     time::Duration,
 };
 
+use anyhow::Context as _;
 use clap::builder::RangedU64ValueParser;
 use store::{DataDirectory, layout::SYSTEM_DIRECTORY};
-use vmm::MachineSpec;
+use vmm::{MachineSpec, firecracker::CpuTemplate};
 
 /// Flags of all commands.
 #[derive(clap::Args, Clone, Debug)]
@@ -35,17 +36,17 @@ pub(crate) struct Global {
     )]
     pub(crate) firecracker: Option<PathBuf>,
 
-    /// A static CPU template of Firecracker's (T2, T2S, T2CL, T2A), so that snapshots can be restored on other
-    /// processors that the template fits
+    /// What guests see of the processor under Firecracker, so that snapshots can be restored on other hosts that the
+    /// template fits: one that Firecracker has built in (C3, T2, T2A, T2CL, T2S) or a file with one in JSON
     #[arg(
         long,
         global = true,
-        value_name = "TEMPLATE",
+        value_name = "NAME|FILE",
         env = "LLM_FIRECRACKER_CPU_TEMPLATE",
         hide_short_help = true,
-        value_parser = ["T2", "T2S", "T2CL", "T2A"]
+        value_parser = cpu_template
     )]
-    pub(crate) cpu_template: Option<String>,
+    pub(crate) cpu_template: Option<CpuTemplate>,
 
     /// How microVMs execute code, instead of the best that this host has
     #[arg(long, global = true, value_enum, env = "LLM_FIRECRACKER_ACCEL", hide_short_help = true)]
@@ -136,6 +137,18 @@ impl Global {
     }
 }
 
+/// The template of this name, else the one in the file of this name.
+fn cpu_template(text: &str) -> Result<CpuTemplate, String> {
+    if let Some(named) = CpuTemplate::named(text) {
+        return Ok(named);
+    }
+    let template = std::fs::read(text)
+        .with_context(|| format!("Firecracker has no template {text} built in, and there is no such file"));
+    let parsed = template.and_then(|text| Ok(CpuTemplate::parse(&text)?));
+    // Of an error's sources, the command line shows none.
+    parsed.map_err(|error| format!("{error:#}"))
+}
+
 fn default_data_directory() -> PathBuf {
     if rustix::process::geteuid().is_root() {
         return SYSTEM_DIRECTORY.into();
@@ -189,6 +202,22 @@ mod tests {
     struct Arguments {
         #[command(flatten)]
         global: Global,
+    }
+
+    #[test]
+    fn a_cpu_template_is_a_name_or_a_file() {
+        let template = |value: &str| {
+            let arguments = Arguments::try_parse_from(["test", "--cpu-template", value]);
+            arguments.map(|arguments| arguments.global.cpu_template).map_err(|error| error.to_string())
+        };
+        assert_eq!(template("T2").unwrap(), CpuTemplate::named("T2"));
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(&file, r#"{ "cpuid_modifiers": [] }"#).unwrap();
+        let path = file.path().to_string_lossy();
+        assert!(matches!(template(&path), Ok(Some(CpuTemplate::Custom(_)))));
+        std::fs::write(&file, r#"{ "cpu": 1 }"#).unwrap();
+        assert!(template(&path).unwrap_err().contains("no \"cpu\""));
+        assert!(template("T9").unwrap_err().contains("no template T9 built in"));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use protocol::message::Process;
 use store::{DataDirectory, Language, snapshot::Catalogue};
 use uuid::Uuid;
 use vmm::{
-    StandbyVmm, Vmm,
+    Restored, StandbyVmm, Vmm,
     spec::{BootSpec, MachineSpec, Placement, RestoreSpec, SnapshotFiles},
 };
 
@@ -114,9 +114,9 @@ impl Engine {
             let since = Instant::now();
             match self.usable_snapshot(language, machine).await {
                 Ok(files) => {
-                    let vm = self.restore(language, machine, files, &slot).await?;
-                    phases.start = since.elapsed();
-                    return Session::open(vm, slot, true, phases).await;
+                    let vmm = self.standby_vmm(language, machine, files, &slot).await?;
+                    phases.process = since.elapsed();
+                    return Standby { vmm, slot, phases }.restore().await;
                 }
                 Err(reason) if start == Start::Snapshot => return Err(not_prepared(reason)),
                 Err(reason) => {
@@ -129,7 +129,7 @@ impl Engine {
         let since = Instant::now();
         let spec = self.boot_spec(language, machine, &slot).map_err(not_prepared)?;
         let vm = self.vmm.boot(&spec).await.map_err(RunError::Boot)?;
-        phases.start = since.elapsed();
+        phases.process = since.elapsed();
         Session::open(vm, slot, false, phases).await
     }
 
@@ -147,10 +147,10 @@ impl Engine {
             .await
             .map_err(|source| RunError::NotPrepared { language: language.clone(), source })?;
         let vmm = self.standby_vmm(language, machine, files, &slot).await?;
-        Ok(Standby { vmm, slot })
+        Ok(Standby { vmm, slot, phases: Phases::default() })
     }
 
-    async fn standby_vmm(
+    pub(crate) async fn standby_vmm(
         &self,
         language: &Language,
         machine: MachineSpec,
@@ -165,18 +165,6 @@ impl Engine {
         let rootfs = self.data.image(language);
         let spec = RestoreSpec { placement: placement(slot), machine, rootfs, files };
         snapshots.start(&spec).await.map_err(RunError::Restore)
-    }
-
-    /// Restores a clone of the snapshot in `files`.
-    pub(crate) async fn restore(
-        &self,
-        language: &Language,
-        machine: MachineSpec,
-        files: SnapshotFiles,
-        slot: &Slot,
-    ) -> Result<Box<dyn vmm::MicroVm>, RunError> {
-        let vmm = self.standby_vmm(language, machine, files, slot).await?;
-        vmm.load().await.map_err(RunError::Restore)
     }
 
     /// A microVM of `language` to be booted in `slot`.
@@ -201,17 +189,24 @@ impl Engine {
 
 /// A VMM that waits for its request. Dropping it ends it.
 pub struct Standby {
-    vmm: Box<dyn StandbyVmm>,
-    slot: Slot,
+    pub(crate) vmm: Box<dyn StandbyVmm>,
+    pub(crate) slot: Slot,
+    pub(crate) phases: Phases,
 }
 
 impl Standby {
     /// Restores the microVM, and greets and reseeds it.
     pub async fn restore(self) -> Result<Session, RunError> {
-        let since = Instant::now();
-        let vm = self.vmm.load().await.map_err(RunError::Restore)?;
-        let phases = Phases { start: since.elapsed(), ..Phases::default() };
-        Session::open(vm, self.slot, true, phases).await
+        let Self { vmm, slot, mut phases } = self;
+        let Restored { vm, load, resume } = vmm.load().await.map_err(RunError::Restore)?;
+        phases.load = load;
+        phases.resume = resume;
+        Session::open(vm, slot, true, phases).await
+    }
+
+    /// The VMM's process on the host, for measurements.
+    pub fn process_id(&self) -> u32 {
+        self.vmm.process_id()
     }
 }
 

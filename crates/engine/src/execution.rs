@@ -36,14 +36,28 @@ pub(crate) const PREPARE_PATIENCE: Duration = Duration::from_secs(300);
 pub struct Phases {
     /// Waiting for a slot.
     pub queue: Duration,
-    /// Checking the snapshot and starting the VMM, up to the point where the guest executes.
-    pub start: Duration,
+    /// Checking the snapshot and starting the VMM, until it can be given its snapshot; for a boot, until the guest
+    /// executes. Nothing where a VMM was waiting.
+    pub process: Duration,
+    /// Until the snapshot's state was loaded; until the guest executed, where the VMM does both in one step.
+    pub load: Duration,
+    /// From there until the guest executed, where that is a step of its own.
+    pub resume: Option<Duration>,
+    /// Until there was a connection to the guest agent.
+    pub connect: Duration,
     /// Until the guest agent has answered, and has reseeded.
     pub handshake: Duration,
     /// From sending the job to having the answer.
     pub run: Duration,
     /// Ending the VMM.
     pub end: Duration,
+}
+
+impl Phases {
+    /// From the beginning of the start until the microVM was ready for its job.
+    pub fn start(&self) -> Duration {
+        self.process + self.load + self.resume.unwrap_or_default() + self.connect + self.handshake
+    }
 }
 
 /// An answer, and how it came about.
@@ -75,13 +89,9 @@ impl Session {
         restored: bool,
         mut phases: Phases,
     ) -> Result<Self, RunError> {
-        let since = Instant::now();
         let patience = if restored { ANSWER_PATIENCE } else { BOOT_PATIENCE };
-        match handshake(vm.as_mut(), patience).await {
-            Ok(client) => {
-                phases.handshake = since.elapsed();
-                Ok(Self { vm, client, _slot: slot, restored, phases })
-            }
+        match handshake(vm.as_mut(), patience, &mut phases).await {
+            Ok(client) => Ok(Self { vm, client, _slot: slot, restored, phases }),
             Err(error) => Err(explain(vm, error).await),
         }
     }
@@ -161,10 +171,18 @@ impl Session {
 }
 
 /// Greets and reseeds.
-async fn handshake(vm: &mut dyn MicroVm, patience: Duration) -> Result<GuestClient, HandshakeError> {
+async fn handshake(
+    vm: &mut dyn MicroVm,
+    patience: Duration,
+    phases: &mut Phases,
+) -> Result<GuestClient, HandshakeError> {
+    let since = Instant::now();
     let stream = vm.connect(patience).await.map_err(HandshakeError::Control)?;
+    phases.connect = since.elapsed();
+    let since = Instant::now();
     let mut client = GuestClient::greet(stream, patience).await.map_err(HandshakeError::Guest)?;
     client.reseed(ANSWER_PATIENCE).await.map_err(HandshakeError::Guest)?;
+    phases.handshake = since.elapsed();
     Ok(client)
 }
 

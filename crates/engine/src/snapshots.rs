@@ -19,7 +19,7 @@ use tokio::task::spawn_blocking;
 use vmm::spec::{MachineSpec, SnapshotFiles};
 
 use crate::{
-    engine::Engine,
+    engine::{Engine, Standby},
     error::{CreateSnapshotError, NotPrepared, RunError},
     execution::{BOOT_PATIENCE, PREPARE_PATIENCE, Phases, Session},
     guest_client::GuestClient,
@@ -115,8 +115,8 @@ impl Engine {
             created_unix: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),
         };
         progress.step("trying it");
-        let vm = self.restore(language, machine, files, &slot).await?;
-        let session = Session::open(vm, slot, true, Phases::default()).await?;
+        let vmm = self.standby_vmm(language, machine, files, &slot).await?;
+        let session = Standby { vmm, slot, phases: Phases::default() }.restore().await?;
         prove(session, spec, self).await?;
         let directory = staged.publish(&manifest).map_err(CreateSnapshotError::Catalogue)?;
         self.note_checked(language, machine, progress).await;

@@ -2,17 +2,18 @@
 //!
 //! ```text
 //! Vmm ──boot────────────────────▶ MicroVm ──wait──▶ Exit
-//!  └─snapshots()─▶ Snapshots
+//!  └─snapshots()─▶ Snapshots       └─pausing()─▶ Pausing ──pause, resume
 //!                   ├─start─────▶ StandbyVmm ──load──▶ MicroVm
 //!                   └─boot──────▶ SavableVm ──save──▶ files (the microVM is gone)
 //! ```
 //!
-//! A power that a backend lacks is absent (`snapshots()` is `None`), never a pretended success. Dropping a microVM
+//! A power that a backend lacks is absent (`snapshots()`, `pausing()` are `None`), never a pretended success. Dropping a microVM
 //! ends its VMM and takes away everything that the VMM had: process, jail, cgroup, sockets.
 
 use std::{io, path::PathBuf, time::Duration};
 
 use async_trait::async_trait;
+use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
 use tokio::net::UnixStream;
 
@@ -44,16 +45,18 @@ impl std::fmt::Display for Acceleration {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct VmmIdentity {
-    /// The backend: `qemu`.
+    /// The backend: `firecracker`, `qemu`.
     pub vmm: String,
     /// The VMM's version, as it prints it.
     pub version: String,
     /// How it executes guest code.
     pub acceleration: Acceleration,
-    /// The processor that the guest sees: the host's model under KVM, the emulated one under TCG.
+    /// The processor that the guest sees: the host's model under KVM, or its vendor and a template; the emulated one under
+    /// TCG.
     pub cpu: String,
-    /// The rate of the time-stamp counter in MHz, which the guest's kernel has calibrated its clock with.
-    pub tsc_mhz: u32,
+    /// The rate of the time-stamp counter in MHz, which the guest's kernel has calibrated its clock with. Nothing where
+    /// the VMM sees to it that a clone has the rate that it was saved with.
+    pub tsc_mhz: Option<u32>,
 }
 
 /// A virtual machine monitor.
@@ -85,13 +88,23 @@ pub trait Snapshots: Send + Sync {
 pub trait StandbyVmm: Send {
     /// Restores the microVM. Its guest executes from where it was paused when it was saved; nothing it does changes
     /// the files.
-    async fn load(self: Box<Self>) -> Result<Box<dyn MicroVm>, RestoreError>;
+    async fn load(self: Box<Self>) -> Result<Restored, RestoreError>;
 
     /// Ends the VMM and waits until it and all that belonged to it is gone.
     async fn kill(&mut self);
 
     /// The VMM's process on the host, for measurements.
     fn process_id(&self) -> u32;
+}
+
+/// A microVM that was restored, and how long that took.
+pub struct Restored {
+    /// The microVM.
+    pub vm: Box<dyn MicroVm>,
+    /// Until its state was loaded; until its guest executed, where the VMM does both in one step.
+    pub load: Duration,
+    /// From there until its guest executed, where that is a step of its own.
+    pub resume: Option<Duration>,
 }
 
 /// One running microVM.
@@ -101,11 +114,8 @@ pub trait MicroVm: Send {
     /// until it has been, for as long as `patience`; elsewhere what is written waits for the agent.
     async fn connect(&mut self, patience: Duration) -> Result<UnixStream, ControlError>;
 
-    /// Stops the guest's processors.
-    async fn pause(&mut self) -> Result<(), ControlError>;
-
-    /// Lets them go on.
-    async fn resume(&mut self) -> Result<(), ControlError>;
+    /// Its ability to stand still and go on, where it has it.
+    fn pausing(&mut self) -> Option<&mut dyn Pausing>;
 
     /// Ends the VMM and waits until it and all that belonged to it is gone.
     async fn kill(&mut self);
@@ -126,6 +136,16 @@ pub trait MicroVm: Send {
     }
 }
 
+/// A microVM's ability to stand still, and to go on as if nothing had been, its connections included.
+#[async_trait]
+pub trait Pausing: Send {
+    /// Stops the guest's processors.
+    async fn pause(&mut self) -> Result<(), ControlError>;
+
+    /// Lets them go on.
+    async fn resume(&mut self) -> Result<(), ControlError>;
+}
+
 /// A microVM that can be saved.
 #[async_trait]
 pub trait SavableVm: MicroVm {
@@ -136,7 +156,7 @@ pub trait SavableVm: MicroVm {
 /// How a VMM ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Exit {
-    /// By itself: the guest turned the machine off or reset it; where the VMM cannot tell, it may have panicked too.
+    /// By itself: the guest turned the machine off or reset it.
     GuestShutdown,
     /// The guest's kernel panicked.
     GuestPanic,
@@ -145,13 +165,42 @@ pub enum Exit {
         /// Its exit status.
         code: i32,
     },
-    /// By a signal: somebody killed it, or it crashed.
-    Signalled {
+    /// By a fault of its own: an access to memory, or a system call, that it must not make.
+    Crashed {
+        /// The number of the signal that it got for that.
+        signal: i32,
+    },
+    /// By a signal from elsewhere: somebody, or the kernel for want of memory, killed it.
+    Killed {
         /// The signal's number.
         signal: i32,
     },
     /// Unknown: the process that watched it is gone.
     Lost,
+}
+
+impl Exit {
+    /// Signals that a process gets for what it does itself (`signal(7)`).
+    const FAULTS: [Signal; 9] = [
+        Signal::ILL,
+        Signal::TRAP,
+        Signal::ABORT,
+        Signal::BUS,
+        Signal::FPE,
+        Signal::SEGV,
+        Signal::XCPU,
+        Signal::XFSZ,
+        Signal::SYS,
+    ];
+
+    /// The end of a VMM that a signal of this number ended.
+    pub(crate) fn by_signal(signal: i32) -> Self {
+        if Self::FAULTS.iter().any(|fault| fault.as_raw() == signal) {
+            Self::Crashed { signal }
+        } else {
+            Self::Killed { signal }
+        }
+    }
 }
 
 impl std::fmt::Display for Exit {
@@ -160,7 +209,8 @@ impl std::fmt::Display for Exit {
             Self::GuestShutdown => f.write_str("the guest shut down"),
             Self::GuestPanic => f.write_str("the guest's kernel panicked"),
             Self::Failed { code } => write!(f, "the VMM failed with exit status {code}"),
-            Self::Signalled { signal } => write!(f, "the VMM was ended by signal {signal}"),
+            Self::Crashed { signal } => write!(f, "the VMM crashed with signal {signal}"),
+            Self::Killed { signal } => write!(f, "the VMM was killed by signal {signal}"),
             Self::Lost => f.write_str("the process that watched the VMM is gone"),
         }
     }

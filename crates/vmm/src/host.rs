@@ -4,13 +4,23 @@ use std::{fs, time::Duration};
 
 /// The processor's model, as the kernel names it.
 pub fn cpu_model() -> String {
-    let text = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let field = |name: &str| {
-        text.lines().find_map(|line| Some(line.strip_prefix(name)?.trim_start().strip_prefix(':')?.trim()))
-    };
-    let part = |name| field(name).unwrap_or("?");
+    let text = cpu_description();
+    let part = |name| field(&text, name).unwrap_or("?");
     let (model, family) = (part("model name"), part("cpu family"));
     format!("{model} (family {family} model {} stepping {})", part("model\t"), part("stepping"))
+}
+
+/// The processor's vendor, as it names itself: `GenuineIntel`, `AuthenticAMD`.
+pub fn cpu_vendor() -> String {
+    field(&cpu_description(), "vendor_id").unwrap_or("?").to_owned()
+}
+
+fn cpu_description() -> String {
+    fs::read_to_string("/proc/cpuinfo").unwrap_or_default()
+}
+
+fn field<'a>(description: &'a str, name: &str) -> Option<&'a str> {
+    description.lines().find_map(|line| Some(line.strip_prefix(name)?.trim_start().strip_prefix(':')?.trim()))
 }
 
 /// The rate of the time-stamp counter in kHz, measured for 50 ms. Two measurements agree to some kHz.

@@ -5,6 +5,8 @@
 //! guest, and which microVM serves which request, is not decided here.
 
 pub mod backend;
+#[cfg(feature = "conformance")]
+pub mod conformance;
 pub mod firecracker;
 pub mod host;
 pub mod jail;
@@ -14,7 +16,7 @@ pub mod spec;
 mod sys;
 
 pub use backend::{
-    BootError, ControlError, Exit, MicroVm, RestoreError, SavableVm, SaveError, Snapshots, StandbyVmm, Vmm,
-    VmmIdentity,
+    BootError, ControlError, Exit, MicroVm, Pausing, RestoreError, Restored, SavableVm, SaveError, Snapshots,
+    StandbyVmm, Vmm, VmmIdentity,
 };
 pub use spec::{BootSpec, MachineSpec, Placement, RestoreSpec, SnapshotFiles};

@@ -14,7 +14,7 @@ use super::MANIFEST;
 use crate::Language;
 
 /// The version of the format that this build reads and writes.
-pub const FORMAT_VERSION: u32 = 1;
+pub const FORMAT_VERSION: u32 = 2;
 
 /// The largest manifest, in bytes. One is about 1 kB.
 const MAX_MANIFEST_BYTES: u64 = 64 << 10;
@@ -78,7 +78,7 @@ impl Size {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct HostRecord {
-    /// The VMM: `qemu`.
+    /// The VMM: `firecracker`, `qemu`.
     pub vmm: String,
     /// Its version.
     pub vmm_version: String,
@@ -86,8 +86,8 @@ pub struct HostRecord {
     pub acceleration: String,
     /// The processor that the guest saw.
     pub cpu: String,
-    /// The rate of the time-stamp counter, in MHz.
-    pub tsc_mhz: u32,
+    /// The rate of the time-stamp counter, in MHz; nothing where the VMM gives each clone the one it was saved with.
+    pub tsc_mhz: Option<u32>,
 }
 
 /// The kernel bundle that a snapshot was booted from.
@@ -230,7 +230,7 @@ pub(super) mod tests {
                 vmm_version: "7.2.22".to_owned(),
                 acceleration: "tcg".to_owned(),
                 cpu: "max".to_owned(),
-                tsc_mhz: 2445,
+                tsc_mhz: Some(2445),
             },
             kernel: KernelRecord {
                 release: "6.12".to_owned(),
@@ -249,12 +249,14 @@ pub(super) mod tests {
         let text = serde_json::to_string(&example()).unwrap();
         let path = Path::new("manifest.json");
         assert_eq!(Manifest::parse(text.as_bytes(), path).unwrap(), example());
-        let newer = text.replace("\"format_version\":1", "\"format_version\":2,\"more\":0");
+        let with = |fields: &str| text.replace(&format!("\"format_version\":{FORMAT_VERSION}"), fields);
+        let newer = with("\"format_version\":3,\"more\":0");
         assert!(matches!(
             Manifest::parse(newer.as_bytes(), path),
-            Err(ManifestError::Version { found: 2, .. })
+            Err(ManifestError::Version { found: 3, .. })
         ));
-        let more = text.replace("\"format_version\":1", "\"format_version\":1,\"more\":0");
+        let more = with(&format!("\"format_version\":{FORMAT_VERSION},\"more\":0"));
+        assert_ne!(more, text);
         assert!(matches!(Manifest::parse(more.as_bytes(), path), Err(ManifestError::Malformed { .. })));
     }
 

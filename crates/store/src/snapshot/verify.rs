@@ -175,9 +175,16 @@ fn compare(manifest: &Manifest, current: &Current) -> Option<Mismatch> {
     if vmm(was) != vmm(is) {
         return Some(Mismatch::Vmm { was: vmm(was), is: vmm(is) });
     }
-    let cpu = |host: &HostRecord| format!("{} at {} MHz", host.cpu, host.tsc_mhz);
-    // The rate is measured, and the guest's clock runs by it: one percent is a second in a hundred.
-    if was.cpu != is.cpu || was.tsc_mhz.abs_diff(is.tsc_mhz) > is.tsc_mhz / 100 {
+    let cpu = |host: &HostRecord| match host.tsc_mhz {
+        Some(mhz) => format!("{} at {mhz} MHz", host.cpu),
+        None => host.cpu.clone(),
+    };
+    let same_rate = match (was.tsc_mhz, is.tsc_mhz) {
+        // The rate is measured, and the guest's clock runs by it: one percent is a second in a hundred.
+        (Some(was), Some(is)) => was.abs_diff(is) <= is / 100,
+        (was, is) => was == is,
+    };
+    if was.cpu != is.cpu || !same_rate {
         return Some(Mismatch::Cpu { was: cpu(was), is: cpu(is) });
     }
     if manifest.protocol_generation != current.protocol_generation {
@@ -233,4 +240,43 @@ fn keep(note: &Path, checked: &BTreeMap<PathBuf, Checked>) -> io::Result<()> {
     file.flush()?;
     file.persist(note)?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::manifest::tests::example, *};
+
+    /// How a snapshot of the host `was` differs from the host `is`.
+    fn between(was: (&str, Option<u32>), is: (&str, Option<u32>)) -> Option<Mismatch> {
+        let mut manifest = example();
+        (manifest.host.cpu, manifest.host.tsc_mhz) = (was.0.to_owned(), was.1);
+        let mut host = manifest.host.clone();
+        (host.cpu, host.tsc_mhz) = (is.0.to_owned(), is.1);
+        let current = Current {
+            host,
+            kernel: None,
+            rootfs: PathBuf::new(),
+            protocol_generation: manifest.protocol_generation,
+        };
+        compare(&manifest, &current)
+    }
+
+    #[test]
+    fn a_snapshot_is_of_one_processor_or_of_one_template() {
+        let (naples, milan) = ("AMD EPYC 7571", "AMD EPYC 7R13");
+        assert_eq!(between((naples, None), (naples, None)), None);
+        let refused = between((naples, None), (milan, None)).unwrap().to_string();
+        assert_eq!(refused, "it was made for the processor AMD EPYC 7571, this host has AMD EPYC 7R13");
+        let template = "AuthenticAMD under the template T2A";
+        assert_eq!(between((template, None), (template, None)), None);
+        assert!(between((template, None), (milan, None)).is_some());
+        assert!(between((template, None), ("GenuineIntel under the template T2A", None)).is_some());
+    }
+
+    #[test]
+    fn the_rate_of_the_counter_may_differ_by_what_measuring_it_does() {
+        assert_eq!(between(("max", Some(2445)), ("max", Some(2450))), None);
+        let refused = between(("max", Some(2445)), ("max", Some(2600))).unwrap().to_string();
+        assert_eq!(refused, "it was made for the processor max at 2445 MHz, this host has max at 2600 MHz");
+    }
 }

@@ -54,6 +54,8 @@ impl Api {
 
     async fn answered<C: Call>(&mut self, call: &C) -> Result<(), ControlError> {
         let request = request(C::METHOD, &call.path(), call).map_err(|error| io_error(C::NAME, error))?;
+        // The connection may still be busy with the end of the last answer.
+        self.requests.ready().await.map_err(|error| io_error(C::NAME, error))?;
         let answer = self.requests.send_request(request).await.map_err(|error| io_error(C::NAME, error))?;
         let status = answer.status();
         let body = Limited::new(answer.into_body(), MAX_ANSWER_BYTES)
@@ -103,19 +105,58 @@ fn io_error(
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use std::sync::{Arc, Mutex};
+
+    use firecracker_stand_in::api::Api as StandIn;
+    use serde_json::{Value, json};
+    use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 
     use super::{
         super::{
             launch::paths,
             requests::{
-                Action, ActionType, BootSource, Drive, MachineConfiguration, MemoryBackend, SnapshotCreate,
-                SnapshotLoad, Vm, VmState, Vsock, VsockOverride,
+                Action, ActionType, BootSource, CpuConfiguration, Drive, MachineConfiguration, MemoryBackend,
+                SnapshotCreate, SnapshotLoad, Vm, VmState, Vsock, VsockOverride,
             },
-            stand_in,
         },
         *,
     };
+
+    /// A Firecracker at the other end of the stream that judges what it is sent, and what it has taken.
+    fn stand_in() -> (UnixStream, Arc<Mutex<StandIn>>) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let stand_in = Arc::default();
+        tokio::spawn(serve(theirs, Arc::clone(&stand_in)));
+        (ours, stand_in)
+    }
+
+    async fn serve(stream: UnixStream, stand_in: Arc<Mutex<StandIn>>) {
+        let mut stream = BufReader::new(stream);
+        let mut line = String::new();
+        while stream.read_line(&mut line).await.unwrap() > 0 {
+            let request = line.strip_suffix(" HTTP/1.1\r\n").unwrap().to_owned();
+            let mut length = 0;
+            while line != "\r\n" {
+                line.clear();
+                stream.read_line(&mut line).await.unwrap();
+                if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
+                    length = value.trim().parse().unwrap();
+                }
+            }
+            line.clear();
+            let mut body = vec![0; length];
+            stream.read_exact(&mut body).await.unwrap();
+            let body: Value = serde_json::from_slice(&body).unwrap();
+            let answer = match stand_in.lock().unwrap().take(&request, &body) {
+                Ok(()) => "HTTP/1.1 204 \r\n\r\n".to_owned(),
+                Err(fault) => {
+                    let fault = json!({ "fault_message": fault }).to_string();
+                    format!("HTTP/1.1 400 \r\nContent-Length: {}\r\n\r\n{fault}", fault.len())
+                }
+            };
+            stream.get_mut().write_all(answer.as_bytes()).await.unwrap();
+        }
+    }
 
     fn load<'a>() -> SnapshotLoad<'a> {
         SnapshotLoad {
@@ -128,7 +169,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_restore_is_one_request() {
-        let (stream, asked) = stand_in::firecracker();
+        let (stream, stand_in) = stand_in();
         let mut api = Api::over(stream).await.unwrap();
         api.call(&load()).await.unwrap();
         let expected = json!({
@@ -137,7 +178,7 @@ mod tests {
             "resume_vm": true,
             "vsock_override": { "uds_path": "/run/vsock" },
         });
-        assert_eq!(*asked.lock().unwrap(), [("PUT /snapshot/load".to_owned(), expected)]);
+        assert_eq!(stand_in.lock().unwrap().taken(), [("PUT /snapshot/load".to_owned(), expected)]);
         // A process takes one snapshot.
         let error = api.call(&load()).await.unwrap_err().to_string();
         assert!(error.contains("not supported after starting the microVM"), "{error}");
@@ -145,17 +186,19 @@ mod tests {
 
     #[tokio::test]
     async fn a_boot_is_described_started_and_saved() {
-        let (stream, asked) = stand_in::firecracker();
+        let (stream, stand_in) = stand_in();
         let mut api = Api::over(stream).await.unwrap();
-        let template = Some("T2".to_owned());
         api.call(&MachineConfiguration {
             vcpu_count: 1,
             mem_size_mib: 512,
             smt: false,
-            cpu_template: template,
+            cpu_template: Some("T2"),
         })
         .await
         .unwrap();
+        let leaf = json!({ "register": "ecx", "bitmap": "0b0xx" });
+        let leaf = json!({ "leaf": "0x1", "subleaf": "0x0", "flags": 0, "modifiers": [leaf] });
+        api.call(&CpuConfiguration(&json!({ "cpuid_modifiers": [leaf] }))).await.unwrap();
         let (kernel_image_path, initrd_path) = (paths::VMLINUX, paths::INITRAMFS);
         api.call(&BootSource { kernel_image_path, initrd_path, boot_args: "quiet" }).await.unwrap();
         let path_on_host = paths::ROOTFS;
@@ -175,7 +218,7 @@ mod tests {
         api.call(&create).await.unwrap();
         api.call(&Vm { state: VmState::Resumed }).await.unwrap();
         api.call(&Action { action_type: ActionType::FlushMetrics }).await.unwrap();
-        assert_eq!(asked.lock().unwrap()[2].1["is_read_only"], json!(true));
+        assert_eq!(stand_in.lock().unwrap().last("PUT /drives/rootfs").unwrap()["is_read_only"], json!(true));
     }
 
     #[tokio::test]

@@ -15,24 +15,26 @@ use async_trait::async_trait;
 use rustix::fs::{Gid, Mode, Uid, fchmod, fchown};
 use tokio::{
     net::{UnixListener, UnixStream},
+    sync::watch,
     time::sleep_until,
 };
 
 use super::{
-    FirecrackerSettings,
+    CpuTemplate, FirecrackerSettings,
     api::Api,
-    holes,
+    exit, holes,
     launch::{self, paths},
     requests::{
-        Action, ActionType, BootSource, Drive, MachineConfiguration, MemoryBackend, SnapshotCreate,
-        SnapshotLoad, Vm, VmState, Vsock, VsockOverride,
+        Action, ActionType, BootSource, CpuConfiguration, Drive, MachineConfiguration, MemoryBackend,
+        SnapshotCreate, SnapshotLoad, Vm, VmState, Vsock, VsockOverride,
     },
     run_directory::RunDirectory,
     vsock,
 };
 use crate::{
     backend::{
-        BootError, ControlError, Exit, LastWords, MicroVm, RestoreError, SavableVm, SaveError, StandbyVmm,
+        BootError, ControlError, Exit, LastWords, MicroVm, Pausing, RestoreError, Restored, SavableVm,
+        SaveError, StandbyVmm,
     },
     jail::{Access, JailFile, Jailed, LaunchError},
     spec::{BootSpec, MachineSpec, Placement, RestoreSpec, SnapshotFiles},
@@ -40,9 +42,6 @@ use crate::{
 
 /// How long a Firecracker may take until it listens, on a busy host.
 const START_PATIENCE: Duration = Duration::from_secs(60);
-
-/// What its log says when the guest's processor has shut down by a triple fault, which is how our guests' kernels panic.
-const TRIPLE_FAULT: &str = "Unexpected exit reason on vcpu run: Shutdown";
 
 /// The largest device state, in bytes. It is some 30 kB for each virtual processor.
 const MAX_STATE_BYTES: u64 = 64 << 20;
@@ -56,6 +55,8 @@ struct Listening {
     api: Api,
     run: RunDirectory,
     metrics: Option<OwnedFd>,
+    /// Whether a guest's vsock outlives that it was paused: see `Installation::resumes_vsock`.
+    resumes_vsock: bool,
 }
 
 /// A running Firecracker.
@@ -98,13 +99,18 @@ impl Listening {
             Err(source) => return Err(control(source)),
         };
         let metrics = run.open_fifo(paths::METRICS_NAME);
+        let printed = jailed.printed();
         let listening = tokio::select! {
-            listening = listening(&run) => listening,
+            listening = listening(&run, printed) => listening,
             _ = jailed.wait() => Err(ControlError::Closed { command: "start" }),
         };
+        let resumes_vsock = settings.installation.resumes_vsock();
         match listening {
-            Ok(api) => Ok(Self { jailed, api, run, metrics }),
-            Err(source) => Err(StartError::Control(source, jailed.into_last_words().await)),
+            Ok(api) => Ok(Self { jailed, api, run, metrics, resumes_vsock }),
+            Err(source) => {
+                let said = jailed.into_last_words(&source).await;
+                Err(StartError::Control(source, said))
+            }
         }
     }
 
@@ -119,9 +125,11 @@ impl Listening {
     }
 }
 
-async fn listening(run: &RunDirectory) -> Result<Api, ControlError> {
+/// Connects to the API as soon as it is there. Of the moment at which it listens, and not only exists, Firecracker's log
+/// tells.
+async fn listening(run: &RunDirectory, printed: watch::Receiver<u64>) -> Result<Api, ControlError> {
     let failed = |source| ControlError::Io { command: "start", source };
-    let stream = run.connect_when_there(paths::API_NAME, START_PATIENCE).await.map_err(failed)?;
+    let stream = run.connect_when_there(paths::API_NAME, printed, START_PATIENCE).await.map_err(failed)?;
     Api::over(stream).await
 }
 
@@ -157,12 +165,15 @@ impl FirecrackerVm {
         })?;
         match start_guest(&mut vmm, settings, spec, command_line).await {
             Ok(ready) => Ok(Self { vmm, ready: Some(ready), connected: false, files: files.cloned() }),
-            Err(source) => Err(BootError::Control { source, said: vmm.jailed.into_last_words().await }),
+            Err(source) => {
+                let said = vmm.jailed.into_last_words(&source).await;
+                Err(BootError::Control { source, said })
+            }
         }
     }
 
     async fn save_state(&mut self, files: &SnapshotFiles) -> Result<(), SaveError> {
-        self.pause().await.map_err(SaveError::Control)?;
+        self.vmm.api.call(&Vm { state: VmState::Paused }).await.map_err(SaveError::Control)?;
         let create = SnapshotCreate {
             snapshot_type: "Full",
             snapshot_path: paths::STATE,
@@ -210,7 +221,7 @@ impl Standby {
 
 #[async_trait]
 impl StandbyVmm for Standby {
-    async fn load(self: Box<Self>) -> Result<Box<dyn MicroVm>, RestoreError> {
+    async fn load(self: Box<Self>) -> Result<Restored, RestoreError> {
         let mut vmm = self.0;
         let load = SnapshotLoad {
             snapshot_path: paths::STATE,
@@ -218,9 +229,17 @@ impl StandbyVmm for Standby {
             resume_vm: true,
             vsock_override: VsockOverride { uds_path: paths::VSOCK },
         };
+        let started = Instant::now();
         match vmm.api.call(&load).await {
-            Ok(()) => Ok(Box::new(FirecrackerVm { vmm, ready: None, connected: false, files: None })),
-            Err(source) => Err(RestoreError::Control { source, said: vmm.jailed.into_last_words().await }),
+            Ok(()) => {
+                let load = started.elapsed();
+                let vm = Box::new(FirecrackerVm { vmm, ready: None, connected: false, files: None });
+                Ok(Restored { vm, load, resume: None })
+            }
+            Err(source) => {
+                let said = vmm.jailed.into_last_words(&source).await;
+                Err(RestoreError::Control { source, said })
+            }
         }
     }
 
@@ -259,12 +278,8 @@ impl MicroVm for FirecrackerVm {
             .map_err(|source| ControlError::Io { command, source })
     }
 
-    async fn pause(&mut self) -> Result<(), ControlError> {
-        self.vmm.api.call(&Vm { state: VmState::Paused }).await
-    }
-
-    async fn resume(&mut self) -> Result<(), ControlError> {
-        self.vmm.api.call(&Vm { state: VmState::Resumed }).await
+    fn pausing(&mut self) -> Option<&mut dyn Pausing> {
+        if self.vmm.resumes_vsock { Some(self) } else { None }
     }
 
     async fn kill(&mut self) {
@@ -272,10 +287,8 @@ impl MicroVm for FirecrackerVm {
     }
 
     async fn wait(&mut self) -> Exit {
-        match self.vmm.jailed.wait().await {
-            Exit::Failed { .. } if self.vmm.jailed.output().contains(TRIPLE_FAULT) => Exit::GuestPanic,
-            exit => exit,
-        }
+        let exit = self.vmm.jailed.wait().await;
+        exit::told(exit, &self.vmm.jailed.output())
     }
 
     fn last_words(&self) -> String {
@@ -290,6 +303,17 @@ impl MicroVm for FirecrackerVm {
         let flush = Action { action_type: ActionType::FlushMetrics };
         self.vmm.api.call(&flush).await.ok()?;
         Some(self.vmm.metrics())
+    }
+}
+
+#[async_trait]
+impl Pausing for FirecrackerVm {
+    async fn pause(&mut self) -> Result<(), ControlError> {
+        self.vmm.api.call(&Vm { state: VmState::Paused }).await
+    }
+
+    async fn resume(&mut self) -> Result<(), ControlError> {
+        self.vmm.api.call(&Vm { state: VmState::Resumed }).await
     }
 }
 
@@ -322,9 +346,12 @@ async fn start_guest(
         vcpu_count: spec.machine.vcpus,
         mem_size_mib: spec.machine.memory_mib,
         smt: false,
-        cpu_template: settings.cpu_template.clone(),
+        cpu_template: settings.cpu_template.as_ref().and_then(CpuTemplate::built_in),
     })
     .await?;
+    if let Some(CpuTemplate::Custom(template)) = &settings.cpu_template {
+        api.call(&CpuConfiguration(template)).await?;
+    }
     api.call(&BootSource {
         kernel_image_path: paths::VMLINUX,
         initrd_path: paths::INITRAMFS,

@@ -13,20 +13,23 @@
 //! A clone maps the snapshot's memory file privately: its pages are shared by all clones until they are written to.
 
 mod api;
+mod cpu_template;
+mod exit;
 mod holes;
 mod launch;
 mod machine;
 mod probe;
 mod requests;
 mod run_directory;
-#[cfg(test)]
-mod stand_in;
 mod vsock;
 
 use async_trait::async_trait;
 
 use self::machine::{FirecrackerVm, Standby};
-pub use self::probe::{Installation, OLDEST, ProbeError, find, version};
+pub use self::{
+    cpu_template::{CpuTemplate, CpuTemplateError},
+    probe::{Installation, OLDEST, ProbeError, find, version},
+};
 use crate::{
     backend::{BootError, MicroVm, RestoreError, SavableVm, Snapshots, StandbyVmm, Vmm, VmmIdentity},
     jail::Supervisor,
@@ -40,8 +43,8 @@ pub struct FirecrackerSettings {
     pub installation: Installation,
     /// What snapshots depend on.
     pub identity: VmmIdentity,
-    /// A static CPU template of Firecracker's, which makes guests see the same processor on different hosts.
-    pub cpu_template: Option<String>,
+    /// What makes guests see the same processor on different hosts.
+    pub cpu_template: Option<CpuTemplate>,
     /// How to start the supervisor of a jail.
     pub supervisor: Supervisor,
     /// The first of the users that VMMs get, by their slots; nothing where this process is not root.

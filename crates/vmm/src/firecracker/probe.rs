@@ -28,6 +28,14 @@ pub struct Installation {
     pub version: String,
 }
 
+impl Installation {
+    /// Whether a guest's vsock still works after it was paused and resumed without being saved: before 1.17 the device
+    /// waits then, for good, for the guest to acknowledge a reset that it was never told of.
+    pub fn resumes_vsock(&self) -> bool {
+        numbers(&self.version).is_some_and(|version| version >= (1, 17, 0))
+    }
+}
+
 /// Why there is no Firecracker to be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ProbeError {
@@ -140,6 +148,8 @@ mod tests {
         assert_eq!(asked("Firecracker v1.16.1").unwrap().version, "1.16.1");
         assert_eq!(asked("Firecracker v1.17.0-dev").unwrap().version, "1.17.0-dev");
         assert_eq!(asked("Firecracker v2.0.0").unwrap().version, "2.0.0");
+        assert!(!asked("Firecracker v1.16.1").unwrap().resumes_vsock());
+        assert!(asked("Firecracker v1.17.0").unwrap().resumes_vsock());
         for old in ["1.16.0", "1.9.9", "0.25.2"] {
             let error = asked(&format!("Firecracker v{old}")).unwrap_err();
             assert!(matches!(error, ProbeError::TooOld { .. }), "{old}: {error}");

@@ -38,10 +38,17 @@ pub(super) struct MachineConfiguration {
     /// Whether guests see hyper-threads. Not with us: it would let a guest's threads share a core with another's.
     pub(super) smt: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) cpu_template: Option<String>,
+    pub(super) cpu_template: Option<&'static str>,
 }
 
 call!(MachineConfiguration, PUT, "PUT /machine-config", "/machine-config");
+
+/// What guests see of the processor, as a CPU template in Firecracker's own form.
+#[derive(Debug, Serialize)]
+#[serde(transparent)]
+pub(super) struct CpuConfiguration<'a>(pub(super) &'a serde_json::Value);
+
+call!(CpuConfiguration<'_>, PUT, "PUT /cpu-config", "/cpu-config");
 
 /// The kernel.
 #[derive(Debug, Serialize)]

@@ -20,7 +20,7 @@ use rustix::{
 };
 use tokio::{
     net::{UnixListener, UnixStream, unix::pipe},
-    time::timeout,
+    sync::watch,
 };
 
 /// The directory.
@@ -33,28 +33,38 @@ impl RunDirectory {
     }
 
     /// Connects to the socket `name`, waiting until it is there, for as long as `patience`.
-    pub(super) async fn connect_when_there(&self, name: &str, patience: Duration) -> io::Result<UnixStream> {
+    ///
+    /// Its making is an event in the directory; that it takes connections is none, but the VMM prints something then:
+    /// `printed` changes.
+    pub(super) async fn connect_when_there(
+        &self,
+        name: &str,
+        mut printed: watch::Receiver<u64>,
+        patience: Duration,
+    ) -> io::Result<UnixStream> {
         let deadline = Instant::now() + patience;
         let events = inotify::init(inotify::CreateFlags::NONBLOCK | inotify::CreateFlags::CLOEXEC)?;
         // Before the first look, or a socket that is made in between would be missed.
         inotify::add_watch(&events, self.path("."), inotify::WatchFlags::CREATE)?;
         // It is no pipe, and read like one.
         let mut events = pipe::Receiver::from_owned_fd_unchecked(events)?;
-        loop {
-            match self.connect(name).await {
-                Ok(stream) => return Ok(stream),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    let left = deadline.saturating_duration_since(Instant::now());
-                    timeout(left, created(&mut events)).await.map_err(|_| io::ErrorKind::TimedOut)??;
+        let attempts = async {
+            loop {
+                // Before the attempt, or what is printed between it and the wait would be missed.
+                printed.mark_unchanged();
+                match self.connect(name).await {
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => created(&mut events).await?,
+                    // Between bind(2), which makes the socket, and listen(2).
+                    Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                        printed.changed().await.map_err(|_| io::ErrorKind::ConnectionRefused)?;
+                    }
+                    other => return other,
                 }
-                // Between bind(2), which makes the socket, and listen(2), of which no event tells, lie two system calls.
-                Err(error)
-                    if error.kind() == io::ErrorKind::ConnectionRefused && Instant::now() < deadline =>
-                {
-                    tokio::task::yield_now().await;
-                }
-                Err(error) => return Err(error),
             }
+        };
+        match tokio::time::timeout_at(deadline.into(), attempts).await {
+            Ok(connected) => connected,
+            Err(_) => Err(io::ErrorKind::TimedOut.into()),
         }
     }
 
@@ -104,6 +114,9 @@ async fn created(events: &mut pipe::Receiver) -> io::Result<()> {
 mod tests {
     use std::{fs, os::unix::fs::symlink};
 
+    use rustix::net::{AddressFamily, SocketAddrUnix, SocketType, bind, listen, socket};
+    use tokio::time::timeout;
+
     use super::*;
 
     fn directory() -> (tempfile::TempDir, RunDirectory) {
@@ -122,7 +135,8 @@ mod tests {
             told.await.unwrap();
             UnixListener::bind(path).unwrap()
         });
-        let waiting = run.connect_when_there("api.sock", Duration::from_secs(10));
+        let (_prints, printed) = watch::channel(0);
+        let waiting = run.connect_when_there("api.sock", printed, Duration::from_secs(10));
         tokio::pin!(waiting);
         // It waits as long as there is none, also when there are others.
         fs::write(directory.path().join("other"), "").unwrap();
@@ -135,8 +149,26 @@ mod tests {
     #[tokio::test]
     async fn a_socket_that_never_comes_is_given_up() {
         let (_directory, run) = directory();
-        let error = run.connect_when_there("api.sock", Duration::from_millis(30)).await.unwrap_err();
+        let (_prints, printed) = watch::channel(0);
+        let error = run.connect_when_there("api.sock", printed, Duration::from_millis(30)).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    }
+
+    #[tokio::test]
+    async fn a_socket_that_does_not_listen_yet_is_waited_for() {
+        let (directory, run) = directory();
+        let (prints, printed) = watch::channel(0);
+        let made = socket(AddressFamily::UNIX, SocketType::STREAM, None).unwrap();
+        bind(&made, &SocketAddrUnix::new(directory.path().join("api.sock")).unwrap()).unwrap();
+        let waiting = run.connect_when_there("api.sock", printed, Duration::from_secs(10));
+        tokio::pin!(waiting);
+        // It is there, and refuses; other words of the VMM change nothing.
+        assert!(timeout(Duration::from_millis(50), &mut waiting).await.is_err());
+        prints.send_replace(1);
+        assert!(timeout(Duration::from_millis(50), &mut waiting).await.is_err());
+        listen(&made, 1).unwrap();
+        prints.send_replace(2);
+        waiting.await.unwrap();
     }
 
     #[tokio::test]

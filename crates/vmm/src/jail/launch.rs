@@ -18,11 +18,13 @@ use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader},
     net::UnixStream,
     process::{Child, ChildStderr, Command},
+    sync::watch,
+    task::JoinHandle,
     time::timeout,
 };
 
 use super::spec::{JailSpec, Report};
-use crate::backend::{Exit, LastWords};
+use crate::backend::{ControlError, Exit, LastWords};
 
 /// How much is kept of what a VMM prints.
 const OUTPUT_BYTES: usize = 8 << 10;
@@ -84,8 +86,16 @@ pub struct Jailed {
     supervisor: Child,
     /// Closing it tells the supervisor to end.
     control: Option<BufReader<UnixStream>>,
-    output: Arc<Mutex<Vec<u8>>>,
+    output: Output,
     exit: Option<Exit>,
+}
+
+/// What a VMM prints, as it comes.
+struct Output {
+    tail: Arc<Mutex<Vec<u8>>>,
+    /// How many bytes there were, for those who wait for more.
+    bytes: watch::Receiver<u64>,
+    reader: Option<JoinHandle<()>>,
 }
 
 impl Jailed {
@@ -104,10 +114,7 @@ impl Jailed {
             .stderr(Stdio::piped())
             .spawn()
             .map_err(|source| LaunchError::Supervisor { program: supervisor.program.clone(), source })?;
-        let output = Arc::new(Mutex::new(Vec::new()));
-        if let Some(pipe) = child.stderr.take() {
-            tokio::spawn(keep_tail(pipe, Arc::clone(&output)));
-        }
+        let output = Output::of(child.stderr.take());
         send(&ours, spec, &descriptors).map_err(LaunchError::Control)?;
         drop(descriptors);
         ours.set_nonblocking(true).map_err(LaunchError::Control)?;
@@ -145,9 +152,11 @@ impl Jailed {
         let exit = match self.report().await {
             Some(Report::Exited { code: 0 }) => Exit::GuestShutdown,
             Some(Report::Exited { code }) => Exit::Failed { code },
-            Some(Report::Signalled { signal }) => Exit::Signalled { signal },
+            Some(Report::Signalled { signal }) => Exit::by_signal(signal),
             _ => Exit::Lost,
         };
+        // All that it printed is to be there: the supervisor ends now, and with it the last who could print.
+        self.output.end().await;
         self.exit = Some(exit.clone());
         exit
     }
@@ -162,17 +171,27 @@ impl Jailed {
 
     /// The end of what the VMM printed, its guest's console included.
     pub fn output(&self) -> String {
-        String::from_utf8_lossy(&self.output.lock().unwrap_or_else(PoisonError::into_inner)).into_owned()
+        String::from_utf8_lossy(&self.output.tail.lock().unwrap_or_else(PoisonError::into_inner)).into_owned()
     }
 
-    /// Ends a VMM that has failed. What it printed, or how it ended where it had no words.
-    pub(crate) async fn into_last_words(mut self) -> LastWords {
-        // It may still be about to print why.
-        let ended = timeout(LAST_WORDS_PATIENCE, self.wait()).await;
+    /// Changes whenever the VMM has printed something.
+    pub(crate) fn printed(&self) -> watch::Receiver<u64> {
+        self.output.bytes.clone()
+    }
+
+    /// Ends a VMM that has failed with `error`. What it printed, or how it ended where it had no words.
+    pub(crate) async fn into_last_words(mut self, error: &ControlError) -> LastWords {
+        let ended = match error {
+            // It has said why, and goes on.
+            ControlError::Refused { .. } => None,
+            // It may still be about to print why.
+            _ => timeout(LAST_WORDS_PATIENCE, self.wait()).await.ok(),
+        };
         self.kill().await;
+        self.output.end().await;
         let output = self.output();
         match ended {
-            Ok(exit) if output.trim().is_empty() => LastWords(exit.to_string()),
+            Some(exit) if output.trim().is_empty() => LastWords(exit.to_string()),
             _ => LastWords(output),
         }
     }
@@ -207,16 +226,36 @@ fn send(control: &BlockingStream, spec: &JailSpec, descriptors: &[OwnedFd]) -> i
     control.write_all(&body)
 }
 
+impl Output {
+    fn of(pipe: Option<ChildStderr>) -> Self {
+        let tail = Arc::default();
+        let (sender, bytes) = watch::channel(0);
+        let reader = pipe.map(|pipe| tokio::spawn(keep_tail(pipe, Arc::clone(&tail), sender)));
+        Self { tail, bytes, reader }
+    }
+
+    /// Waits for the last of it, once nobody is left to print.
+    async fn end(&mut self) {
+        if let Some(reader) = self.reader.take() {
+            // It ends with the pipe. What does not come within that time is no word of the VMM's.
+            let _ = timeout(LAST_WORDS_PATIENCE, reader).await;
+        }
+    }
+}
+
 /// Keeps the last bytes of what the VMM prints, and never lets it wait.
-async fn keep_tail(mut pipe: ChildStderr, tail: Arc<Mutex<Vec<u8>>>) {
+async fn keep_tail(mut pipe: ChildStderr, tail: Arc<Mutex<Vec<u8>>>, bytes: watch::Sender<u64>) {
     let mut buffer = [0; 4096];
     while let Ok(length) = pipe.read(&mut buffer).await {
         if length == 0 {
             break;
         }
-        let mut tail = tail.lock().unwrap_or_else(PoisonError::into_inner);
-        tail.extend_from_slice(&buffer[..length]);
-        let excess = tail.len().saturating_sub(OUTPUT_BYTES);
-        tail.drain(..excess);
+        {
+            let mut tail = tail.lock().unwrap_or_else(PoisonError::into_inner);
+            tail.extend_from_slice(&buffer[..length]);
+            let excess = tail.len().saturating_sub(OUTPUT_BYTES);
+            tail.drain(..excess);
+        }
+        bytes.send_modify(|bytes| *bytes += length as u64);
     }
 }

@@ -8,7 +8,7 @@ use std::{
         unix::net::UnixStream as BlockingStream,
     },
     path::{Path, PathBuf},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use async_trait::async_trait;
@@ -23,7 +23,8 @@ use super::{
 };
 use crate::{
     backend::{
-        Acceleration, BootError, ControlError, Exit, MicroVm, RestoreError, SavableVm, SaveError, StandbyVmm,
+        Acceleration, BootError, ControlError, Exit, MicroVm, Pausing, RestoreError, Restored, SavableVm,
+        SaveError, StandbyVmm,
     },
     jail::{Access, CgroupLimits, JailFile, JailSpec, Jailed, LaunchError},
     spec::{BootSpec, MachineSpec, Placement, RestoreSpec, SnapshotFiles},
@@ -37,6 +38,9 @@ const OVERHEAD_TASKS: u32 = 64;
 
 /// How long the device state may take to be written or read on a busy host.
 const MIGRATION_PATIENCE: Duration = Duration::from_secs(60);
+
+/// What a guest's kernel prints on its console when it panics, whatever the log level is.
+const PANIC: &str = "Kernel panic - not syncing";
 
 /// The largest device state, in bytes. It is some 60 kB.
 const MAX_STATE_BYTES: u64 = 64 << 20;
@@ -105,7 +109,7 @@ impl QemuVm {
         match Qmp::negotiate(sockets.qmp).await {
             Ok(qmp) => Ok(Self { jailed, qmp, agent: Some(sockets.agent), files: files.cloned() }),
             Err(source) => {
-                let said = jailed.into_last_words().await;
+                let said = jailed.into_last_words(&source).await;
                 Err(BootError::Control { source, said })
             }
         }
@@ -165,7 +169,7 @@ impl Standby {
         match ready_for_state(sockets.qmp).await {
             Ok(qmp) => Ok(Self { jailed, qmp, agent: sockets.agent }),
             Err(source) => {
-                let said = jailed.into_last_words().await;
+                let said = jailed.into_last_words(&source).await;
                 Err(RestoreError::Control { source, said })
             }
         }
@@ -174,12 +178,15 @@ impl Standby {
 
 #[async_trait]
 impl StandbyVmm for Standby {
-    async fn load(self: Box<Self>) -> Result<Box<dyn MicroVm>, RestoreError> {
+    async fn load(self: Box<Self>) -> Result<Restored, RestoreError> {
         let Self { jailed, mut qmp, agent } = *self;
         match load(&mut qmp).await {
-            Ok(()) => Ok(Box::new(QemuVm { jailed, qmp, agent: Some(agent), files: None })),
+            Ok((load, resume)) => {
+                let vm = Box::new(QemuVm { jailed, qmp, agent: Some(agent), files: None });
+                Ok(Restored { vm, load, resume: Some(resume) })
+            }
             Err(source) => {
-                let said = jailed.into_last_words().await;
+                let said = jailed.into_last_words(&source).await;
                 Err(RestoreError::Control { source, said })
             }
         }
@@ -200,12 +207,8 @@ impl MicroVm for QemuVm {
         self.agent.take().ok_or(ControlError::Connected)
     }
 
-    async fn pause(&mut self) -> Result<(), ControlError> {
-        self.qmp.execute("stop", json!({})).await.map(drop)
-    }
-
-    async fn resume(&mut self) -> Result<(), ControlError> {
-        self.qmp.execute("cont", json!({})).await.map(drop)
+    fn pausing(&mut self) -> Option<&mut dyn Pausing> {
+        Some(self)
     }
 
     async fn kill(&mut self) {
@@ -213,7 +216,11 @@ impl MicroVm for QemuVm {
     }
 
     async fn wait(&mut self) -> Exit {
-        self.jailed.wait().await
+        match self.jailed.wait().await {
+            // Either way the machine was reset. Nothing but a guest's kernel and PID 1 writes to its console.
+            Exit::GuestShutdown if self.jailed.output().contains(PANIC) => Exit::GuestPanic,
+            exit => exit,
+        }
     }
 
     fn last_words(&self) -> String {
@@ -222,6 +229,17 @@ impl MicroVm for QemuVm {
 
     fn process_id(&self) -> u32 {
         self.jailed.process_id()
+    }
+}
+
+#[async_trait]
+impl Pausing for QemuVm {
+    async fn pause(&mut self) -> Result<(), ControlError> {
+        self.qmp.execute("stop", json!({})).await.map(drop)
+    }
+
+    async fn resume(&mut self) -> Result<(), ControlError> {
+        self.qmp.execute("cont", json!({})).await.map(drop)
     }
 }
 
@@ -253,12 +271,16 @@ async fn ready_for_state(stream: UnixStream) -> Result<Qmp, ControlError> {
     Ok(qmp)
 }
 
-/// Has QEMU load the device state that it was born with, and run.
-async fn load(qmp: &mut Qmp) -> Result<(), ControlError> {
+/// Has QEMU load the device state that it was born with, and run. How long each took.
+async fn load(qmp: &mut Qmp) -> Result<(Duration, Duration), ControlError> {
+    let started = Instant::now();
     qmp.execute("migrate-incoming", json!({ "uri": format!("fd:{STATE_DESCRIPTOR}") })).await?;
     migrated(qmp, "migrate-incoming").await?;
+    let loaded = started.elapsed();
+    let resuming = Instant::now();
     // It was paused when it was saved, and so it is now.
-    qmp.execute("cont", json!({})).await.map(drop)
+    qmp.execute("cont", json!({})).await?;
+    Ok((loaded, resuming.elapsed()))
 }
 
 async fn prepare_migration(qmp: &mut Qmp) -> Result<(), ControlError> {
