@@ -8,7 +8,7 @@ MAKEFLAGS += --no-print-directory
 OPERATOR := bin/infra.operator
 HELLO := {"language": "python", "files": [{"name": "main.py", "content": "print('Hello from Python!')"}]}
 
-.PHONY: help quickstart build test test-kvm lint clean benchmark
+.PHONY: help quickstart build test test-kvm lint clean benchmark figures
 
 help: ## Lists the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -41,6 +41,10 @@ lint: ## Formatting, lints, documentation
 benchmark: ## Repeats the figures of the README
 	@$(MAKE) build
 	@$(OPERATOR) benchmark --langs python --runs 20 --cold-runs 20
+
+figures: ## What a restore costs: phases, processor time, system calls, memory (test-kvm prints the same with KVM)
+	@scripts/require-tools
+	@scripts/figures
 
 clean: ## Removes what was built (not the data directory)
 	@cargo clean

@@ -30,6 +30,12 @@ use crate::running::{Ended, Process};
 /// The environment variable by which processes are told from those of other tests: it names the data directory.
 const MARK: &str = "E2E_DATA_DIR";
 
+/// The environment variable that names a data directory that is prepared already, where tests are not run by cargo.
+pub const PREPARED: &str = "E2E_PREPARED";
+
+/// And the one with options for every command on it, separated by blanks.
+pub const OPTIONS: &str = "E2E_OPTIONS";
+
 /// A data directory, and the program that works on it.
 pub struct TestHost {
     data: PathBuf,
@@ -57,6 +63,10 @@ pub fn program() -> PathBuf {
 impl TestHost {
     /// The data directory that all tests share. They must not change it.
     pub fn prepared() -> Self {
+        if let Some(data) = env::var_os(PREPARED) {
+            let options = env::var(OPTIONS).unwrap_or_default();
+            return Self::at(Path::new(&data)).with_options(&options.split_whitespace().collect::<Vec<_>>());
+        }
         let (host, _lock) = Self::locked_with_image();
         host.expect_done(&["snapshot", "create", "--lang", "python", "--if-needed"]);
         host

@@ -20,6 +20,9 @@ use crate::{TestHost, program};
 /// The first of the users that VMMs get.
 const FIRST_USER: u32 = 710_000;
 
+/// How many microVMs may run at the same time.
+const SLOTS: u32 = 8;
+
 fn supervisor() -> Supervisor {
     Supervisor { program: program(), args: vec!["vmm-supervisor".to_owned()] }
 }
@@ -39,7 +42,10 @@ pub fn qemu(acceleration: Acceleration) -> Qemu {
             vmm: "qemu".to_owned(),
             version: installation.version,
             acceleration,
-            cpu: "QEMU's max".to_owned(),
+            cpu: match acceleration {
+                Acceleration::Kvm => host::cpu_model(),
+                Acceleration::Tcg => "QEMU's max".to_owned(),
+            },
             tsc_mhz: Some(u32::try_from((tsc_khz + 500) / 1000).expect("a rate in MHz is small")),
         },
         tsc_khz,
@@ -72,7 +78,7 @@ impl TestHost {
             vmm: Arc::new(vmm),
             data: DataDirectory::new(self.data().to_owned()),
             languages: Languages::built_in(),
-            slots: 4,
+            slots: SLOTS,
             slot_patience: Duration::from_secs(600),
         })
     }

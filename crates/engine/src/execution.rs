@@ -153,6 +153,13 @@ impl Session {
 
     /// Ends the microVM, and waits until nothing of it is left.
     pub async fn end(mut self) -> Phases {
+        // Asking takes a moment: only where somebody wants to know.
+        if tracing::enabled!(tracing::Level::DEBUG)
+            && let Some(metrics) = self.vm.metrics().await
+        {
+            // Escaped: a VMM that a guest has taken over writes what it likes.
+            tracing::debug!(?metrics, "what the VMM reports of itself");
+        }
         let since = Instant::now();
         self.vm.kill().await;
         self.phases.end = since.elapsed();

@@ -67,8 +67,11 @@ impl Api {
             }
             ("PUT /snapshot/create", State::Paused) => Ok(State::Paused),
             ("PUT /actions", state) if body["action_type"] == "FlushMetrics" => Ok(state),
+            ("PUT /logger", state) => Ok(state),
             (_, State::Running | State::Paused) => refused(after),
-            ("PUT /snapshot/load", State::Described) if !self.taken.is_empty() => {
+            ("PUT /snapshot/load", State::Described)
+                if self.taken.iter().any(|(taken, _)| taken != "PUT /logger") =>
+            {
                 refused("Loading a microVM snapshot not allowed after configuring boot-specific resources.")
             }
             ("PUT /snapshot/load", State::Described) => {

@@ -42,6 +42,9 @@ pub enum Schema {
     },
 }
 
+/// How much can be logged.
+const LEVELS: [&str; 6] = ["Debug", "Error", "Info", "Off", "Trace", "Warning"];
+
 impl Description {
     /// The requests and fields that our backend uses. From the description of Firecracker 1.16.1.
     pub fn ours() -> Self {
@@ -93,6 +96,7 @@ impl Description {
                 "PUT /vsock",
                 object(&["guest_cid", "uds_path"], [("guest_cid", at_least_three), ("uds_path", text())]),
             ),
+            ("PUT /logger", object(&[], [("level", one_of(&LEVELS))])),
             ("PUT /actions", object(&["action_type"], action)),
             ("PATCH /vm", object(&["state"], [("state", one_of(&["Paused", "Resumed"]))])),
             ("PUT /snapshot/create", object(&["mem_file_path", "snapshot_path"], create)),

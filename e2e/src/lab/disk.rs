@@ -18,7 +18,7 @@ use rustix::fs::{FlockOperation, flock};
 const SUITE: &str = "bookworm";
 
 /// What the lab is made of: the kernel that guests have too, what our program starts, and what the lab itself needs.
-const PACKAGES: [&str; 9] = [
+const PACKAGES: [&str; 10] = [
     "busybox-static",
     "cpio",
     "e2fsprogs",
@@ -27,6 +27,7 @@ const PACKAGES: [&str; 9] = [
     "mount",
     "python3",
     "qemu-system-x86",
+    "strace",
     "util-linux",
 ];
 

@@ -12,5 +12,5 @@ mod machine;
 
 pub use self::{
     disk::LabDisk,
-    machine::{Ended, Lab},
+    machine::{Ended, Lab, Processor, Stage},
 };

@@ -23,7 +23,8 @@ const CAUGHT: [(i32, Signal); 8] = [
 /// What the end of the process means, after what it has logged.
 pub(super) fn told(exit: Exit, log: &str) -> Exit {
     match exit {
-        Exit::Failed { .. } if log.contains(TRIPLE_FAULT) => Exit::GuestPanic,
+        // With either status: Firecracker's is that of whichever of its threads has ended first.
+        Exit::GuestShutdown | Exit::Failed { .. } if log.contains(TRIPLE_FAULT) => Exit::GuestPanic,
         Exit::Failed { code } => match CAUGHT.iter().find(|(status, _)| *status == code) {
             Some((_, signal)) => Exit::by_signal(signal.as_raw()),
             None => exit,
@@ -41,6 +42,8 @@ mod tests {
         let log = format!("2026-11-24T12:00:00 [vm:fc_vcpu 0] {TRIPLE_FAULT}");
         let failed = |code| Exit::Failed { code };
         assert_eq!(told(failed(1), &log), Exit::GuestPanic);
+        assert_eq!(told(Exit::GuestShutdown, &log), Exit::GuestPanic);
+        assert_eq!(told(Exit::by_signal(9), &log), Exit::Killed { signal: 9 });
         assert_eq!(told(failed(1), ""), failed(1));
         assert_eq!(told(Exit::GuestShutdown, ""), Exit::GuestShutdown);
         assert_eq!(told(failed(148), ""), Exit::Crashed { signal: 31 });

@@ -44,7 +44,8 @@ const OVERHEAD_BYTES: u64 = 64 << 20;
 /// Threads of a Firecracker besides those of the virtual processors.
 const OVERHEAD_TASKS: u32 = 16;
 
-/// The least that a file may grow to: the jailer writes down its process id.
+/// The least that a file may grow to: the jailer writes down its process id, and Firecracker something of its own when it
+/// restores a guest.
 const LEAST_FILE_BYTES: u64 = 64 << 10;
 
 /// Descriptors that a Firecracker may have open.
@@ -59,6 +60,7 @@ pub(super) fn jail(
     mut files: Vec<JailFile>,
     file_bytes: u64,
 ) -> JailSpec {
+    let file_bytes = file_bytes.max(LEAST_FILE_BYTES);
     let firecracker = &settings.installation.program;
     let own: Vec<String> = ["--api-sock", paths::API, "--metrics-path", paths::METRICS, "--level", "Info"]
         .map(str::to_owned)
@@ -73,7 +75,7 @@ pub(super) fn jail(
         add("--uid", &user);
         add("--gid", &user);
         add("--chroot-base-dir", JAILER_BASE);
-        add("--resource-limit", &format!("fsize={}", file_bytes.max(LEAST_FILE_BYTES)));
+        add("--resource-limit", &format!("fsize={file_bytes}"));
         add("--resource-limit", &format!("no-file={MAX_DESCRIPTORS}"));
         args.push("--".to_owned());
         args.extend(own);

@@ -25,7 +25,7 @@ use super::{
     exit, holes,
     launch::{self, paths},
     requests::{
-        Action, ActionType, BootSource, CpuConfiguration, Drive, MachineConfiguration, MemoryBackend,
+        Action, ActionType, BootSource, CpuConfiguration, Drive, Logger, MachineConfiguration, MemoryBackend,
         SnapshotCreate, SnapshotLoad, Vm, VmState, Vsock, VsockOverride,
     },
     run_directory::RunDirectory,
@@ -212,10 +212,18 @@ impl Standby {
             file.check_readable().map_err(|source| RestoreError::File { path: file.host.clone(), source })?;
         }
         let started = Listening::start(settings, &spec.placement, spec.machine, shown, 0).await;
-        started.map(Self).map_err(|error| match error {
+        let mut vmm = started.map_err(|error| match error {
             StartError::Launch(source) => RestoreError::Launch(source),
             StartError::Control(source, said) => RestoreError::Control { source, said },
-        })
+        })?;
+        // Of a restore that goes well there is nothing to be told, and each line would take time of it.
+        match vmm.api.call(&Logger { level: "Warning" }).await {
+            Ok(()) => Ok(Self(vmm)),
+            Err(source) => {
+                let said = vmm.jailed.into_last_words(&source).await;
+                Err(RestoreError::Control { source, said })
+            }
+        }
     }
 }
 

@@ -88,6 +88,14 @@ pub(super) struct Vsock<'a> {
 
 call!(Vsock<'_>, PUT, "PUT /vsock", "/vsock");
 
+/// How much Firecracker logs from now on.
+#[derive(Debug, Serialize)]
+pub(super) struct Logger {
+    pub(super) level: &'static str,
+}
+
+call!(Logger, PUT, "PUT /logger", "/logger");
+
 /// Starts the guest, or has metrics written.
 #[derive(Debug, Serialize)]
 pub(super) struct Action {

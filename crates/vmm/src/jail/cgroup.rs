@@ -41,8 +41,19 @@ fn version() -> Option<Version> {
     }
 }
 
-/// The group of one VMM. Dropping it removes it; by then the VMM must have ended.
-pub(super) struct Group(Vec<PathBuf>);
+/// The group of one VMM. By the time that it is removed the VMM must have ended.
+pub(super) struct Group {
+    version: Version,
+    directories: Vec<PathBuf>,
+}
+
+/// How a process gets into a group.
+pub(super) enum Entrance {
+    /// It is born there: the group's directory.
+    Birth(fs::File),
+    /// It writes "0" to each of these files.
+    Move(Vec<fs::File>),
+}
 
 impl Group {
     /// Makes the group and sets its limits. Nothing where the host has no cgroups to use.
@@ -54,25 +65,34 @@ impl Group {
             Version::Unified => [("", "memory.max", &memory), ("", "pids.max", &tasks)],
             Version::Split => [("memory", "memory.limit_in_bytes", &memory), ("pids", "pids.max", &tasks)],
         };
-        let mut group = Self(Vec::new());
+        let mut directories: Vec<PathBuf> = Vec::new();
         for (controller, file, value) in settings {
             let parent = Path::new(MOUNT_POINT).join(controller).join(PARENT);
-            if version == Version::Unified {
-                delegate(&parent)?;
-            }
             let directory = parent.join(name);
-            if !group.0.contains(&directory) {
+            if !directories.contains(&directory) {
+                if version == Version::Unified {
+                    delegate(&parent)?;
+                }
                 fs::create_dir_all(&directory)?;
-                group.0.push(directory.clone());
+                directories.push(directory.clone());
             }
             fs::write(directory.join(file), value)?;
         }
-        Ok(Some(group))
+        if let (Version::Unified, [directory]) = (version, &directories[..]) {
+            keep_out_of_swap(directory)?;
+        }
+        Ok(Some(Self { version, directories }))
     }
 
-    /// The files that take a process into the group when it writes "0" to them.
-    pub(super) fn entrances(&self) -> io::Result<Vec<fs::File>> {
-        self.0.iter().map(|group| fs::File::options().write(true).open(group.join("cgroup.procs"))).collect()
+    /// How the VMM gets into the group.
+    pub(super) fn entrance(&self) -> io::Result<Entrance> {
+        let processes = |group: &PathBuf| fs::File::options().write(true).open(group.join("cgroup.procs"));
+        match (self.version, &self.directories[..]) {
+            (Version::Unified, [directory]) => Ok(Entrance::Birth(fs::File::open(directory)?)),
+            (_, directories) => {
+                Ok(Entrance::Move(directories.iter().map(processes).collect::<io::Result<_>>()?))
+            }
+        }
     }
 
     /// Opens the groups' parents, to remove the groups from a place where their paths are gone.
@@ -82,7 +102,7 @@ impl Group {
             let name = group.file_name().ok_or(io::ErrorKind::InvalidInput)?;
             Ok((fs::File::open(parent)?, PathBuf::from(name)))
         };
-        Ok(Remover(self.0.iter().map(open).collect::<io::Result<_>>()?))
+        Ok(Remover(self.directories.iter().map(open).collect::<io::Result<_>>()?))
     }
 }
 
@@ -98,11 +118,27 @@ impl Drop for Remover {
     }
 }
 
-/// Lets `parent` pass the controllers on to its children.
+/// What a microVM had in memory is not to outlive it on a disk. Version 1 of cgroups cannot say so.
+fn keep_out_of_swap(group: &Path) -> io::Result<()> {
+    match fs::write(group.join("memory.swap.max"), "0") {
+        // A kernel that does not count swap, or has none.
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied) => {
+            Ok(())
+        }
+        done => done,
+    }
+}
+
+/// Lets `parent` pass the controllers on to its children, unless it does.
 fn delegate(parent: &Path) -> io::Result<()> {
     fs::create_dir_all(parent)?;
     for directory in [Path::new(MOUNT_POINT), parent] {
-        fs::write(directory.join("cgroup.subtree_control"), "+memory +pids")?;
+        let control = directory.join("cgroup.subtree_control");
+        let passed_on = fs::read_to_string(&control)?;
+        let passes = |wanted| passed_on.split_whitespace().any(|controller| controller == wanted);
+        if !passes("memory") || !passes("pids") {
+            fs::write(control, "+memory +pids")?;
+        }
     }
     Ok(())
 }

@@ -10,8 +10,12 @@ use std::{
     os::fd::OwnedFd,
 };
 
-use rustix::process::{Pid, Signal, WaitOptions, set_parent_process_death_signal, waitpid};
+use rustix::{
+    process::{Pid, Signal, WaitOptions, set_parent_process_death_signal, waitpid},
+    thread::CapabilitySet,
+};
 
+use super::supervisor::give_up_capabilities;
 use crate::sys;
 
 /// Leaves this process as the keeper and returns in a child of it. To be called between fork and exec, as PID 1 of a
@@ -24,6 +28,8 @@ pub(super) fn stay_behind(status: &OwnedFd) -> io::Result<()> {
 
 fn keep(child: Pid, status: &OwnedFd) -> io::Result<()> {
     set_parent_process_death_signal(Some(Signal::KILL))?;
+    // It waits for children of its own namespace, and for that needs no power.
+    give_up_capabilities(CapabilitySet::empty())?;
     let mut status = File::from(status.try_clone()?);
     // What was inherited would be kept open: among it the pipe by which the parent waits for exec.
     sys::close_all_but(&status)?;

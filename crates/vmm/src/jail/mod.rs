@@ -20,6 +20,7 @@ mod cgroup;
 mod keeper;
 mod launch;
 mod opens;
+mod process;
 mod root;
 mod spec;
 mod supervisor;

@@ -8,7 +8,7 @@ use std::{
         fd::{AsFd, IntoRawFd as _, OwnedFd},
         unix::{fs::MetadataExt as _, net::UnixStream, process::ExitStatusExt as _},
     },
-    process::{Child, Command, ExitCode, ExitStatus, Stdio},
+    process::{Command, ExitCode, ExitStatus, Stdio},
 };
 
 use rustix::{
@@ -19,10 +19,7 @@ use rustix::{
         SendFlags, recvmsg, sendmsg,
     },
     pipe::{PipeFlags, pipe_with},
-    process::{
-        Pid, PidfdFlags, Resource, Rlimit, Signal, pidfd_open, set_parent_process_death_signal, setrlimit,
-        setsid,
-    },
+    process::{Resource, Rlimit, Signal, set_parent_process_death_signal, setrlimit, setsid},
     thread::{
         CapabilitySet, CapabilitySets, Gid, Uid, UnshareFlags, remove_capability_from_bounding_set,
         set_capabilities, set_no_new_privs, set_thread_groups, set_thread_res_gid, set_thread_res_uid,
@@ -30,9 +27,10 @@ use rustix::{
 };
 
 use super::{
-    cgroup::{Group, Remover},
+    cgroup::{Entrance, Group, Remover},
     keeper,
     opens::ReadOnlyFiles,
+    process::Process,
     root,
     spec::{Access, FIRST_DESCRIPTOR, JailSpec, Report},
 };
@@ -94,7 +92,7 @@ fn jailed(control: &mut UnixStream) -> Result<Option<Report>, Failure> {
         None => None,
     };
     let remover = group.as_ref().map(Group::remover).transpose().step("open the cgroup")?;
-    let entrances = group.as_ref().map(Group::entrances).transpose().step("open the cgroup")?;
+    let entrance = group.as_ref().map(Group::entrance).transpose().step("open the cgroup")?;
     let read_only = read_only_files(&spec).step("open the memory file")?;
     enter_namespaces(&spec).step("enter namespaces")?;
     root::enter(&spec).step("build the root directory")?;
@@ -105,16 +103,20 @@ fn jailed(control: &mut UnixStream) -> Result<Option<Report>, Failure> {
         hand_over(&UnixStream::from(to.step("pass the run directory on")?), &directory)
             .step("pass the run directory on")?;
     }
-    let Started { mut child, listener, status } =
-        start(&spec, descriptors, entrances.unwrap_or_default(), read_only.is_some())
-            .step("start the VMM")?;
-    if send(control, &Report::Started { process: child.id() }).is_err() {
+    let Started { process, listener, status } =
+        start(&spec, descriptors, entrance, read_only.is_some()).step("start the VMM")?;
+    if spec.user.is_some() {
+        let kept = if read_only.is_some() { WATCHING.union(ANSWERING) } else { WATCHING };
+        give_up_capabilities(kept).step("give up capabilities")?;
+        set_no_new_privs(true).step("give up capabilities")?;
+    }
+    if send(control, &Report::Started { process: process.id() }).is_err() {
         // The host process has ended meanwhile. A cgroup can be removed once nobody is in it.
-        child.kill().step("kill the VMM")?;
-        child.wait().step("wait for the VMM")?;
+        process.kill().step("kill the VMM")?;
+        process.wait().step("wait for the VMM")?;
         return Ok(None);
     }
-    watch(control, child, read_only.zip(listener), status, remover)
+    watch(control, &process, read_only.zip(listener), status, remover)
 }
 
 /// The specification and the VMM's descriptors.
@@ -169,7 +171,7 @@ fn enter_namespaces(spec: &JailSpec) -> io::Result<()> {
 /// A VMM that was started.
 struct Started {
     /// It, or its keeper.
-    child: Child,
+    process: Process,
     /// On which it asks about its opens.
     listener: Option<OwnedFd>,
     /// Where its keeper tells how it ended.
@@ -180,7 +182,7 @@ struct Started {
 fn start(
     spec: &JailSpec,
     descriptors: Vec<OwnedFd>,
-    mut cgroup_entrances: Vec<File>,
+    entrance: Option<Entrance>,
     ask: bool,
 ) -> io::Result<Started> {
     let (ours, theirs) = UnixStream::pair()?;
@@ -199,9 +201,14 @@ fn start(
     command.args(&spec.args).env_clear().stdin(Stdio::null()).stdout(output);
     // One malloc arena: the VMM has few threads, and each arena costs every clone memory.
     command.env("MALLOC_ARENA_MAX", "1");
+    let (birthplace, mut doors) = match entrance {
+        Some(Entrance::Birth(directory)) => (Some(directory), Vec::new()),
+        Some(Entrance::Move(files)) => (None, files),
+        None => (None, Vec::new()),
+    };
     sys::before_exec(&mut command, move || {
-        for entrance in &mut cgroup_entrances {
-            entrance.write_all(b"0")?;
+        for door in &mut doors {
+            door.write_all(b"0")?;
         }
         if let Some(status) = status_theirs.as_ref() {
             keeper::stay_behind(status)?;
@@ -221,8 +228,7 @@ fn start(
         } else {
             drop_bounding_set()?;
         }
-        let none = CapabilitySet::empty();
-        set_capabilities(None, CapabilitySets { effective: none, permitted: none, inheritable: none })?;
+        give_up_capabilities(CapabilitySet::empty())?;
         set_no_new_privs(true)?;
         // A change of user forgets this, so it comes after.
         set_parent_process_death_signal(Some(Signal::KILL))?;
@@ -238,11 +244,9 @@ fn start(
         }
         Ok(())
     });
-    let child = command.spawn()?;
-    // With it goes our copy of the other end, and the descriptors that are the VMM's alone now.
-    drop(command);
+    let process = Process::start(command, birthplace.as_ref().map(AsFd::as_fd))?;
     let listener = if ask { Some(take_over(&ours)?) } else { None };
-    Ok(Started { child, listener, status })
+    Ok(Started { process, listener, status })
 }
 
 /// The groups that may use the devices that the VMM is given: `kvm` as a rule.
@@ -250,6 +254,19 @@ fn device_groups(spec: &JailSpec) -> io::Result<Vec<Gid>> {
     let devices = spec.files.iter().filter(|file| file.access == Access::Device);
     devices.map(|file| Ok(Gid::from_raw(fs::metadata(&file.jail)?.gid()))).collect()
 }
+
+/// Keeps no capabilities but these.
+pub(super) fn give_up_capabilities(kept: CapabilitySet) -> io::Result<()> {
+    let none = CapabilitySet::empty();
+    Ok(set_capabilities(None, CapabilitySets { effective: kept, permitted: kept, inheritable: none })?)
+}
+
+/// What the supervisor still needs once the VMM is started: to kill another user's process.
+const WATCHING: CapabilitySet = CapabilitySet::KILL;
+
+/// And what it needs besides where the VMM asks about opens: to read the path in its memory, through the file
+/// `/proc/<id>/mem`, which is the other user's.
+const ANSWERING: CapabilitySet = CapabilitySet::SYS_PTRACE.union(CapabilitySet::DAC_READ_SEARCH);
 
 fn limit_resources(file_bytes: u64) -> io::Result<()> {
     limit(Resource::Core, 0)?;
@@ -299,17 +316,15 @@ fn take_over(from: &UnixStream) -> io::Result<OwnedFd> {
 /// Waits for the end of the VMM, or of the host process, which ends the VMM.
 fn watch(
     control: &UnixStream,
-    mut child: Child,
+    process: &Process,
     opens: Option<(ReadOnlyFiles, OwnedFd)>,
     status_of_kept: Option<OwnedFd>,
     cgroup: Option<Remover>,
 ) -> Result<Option<Report>, Failure> {
-    let process = i32::try_from(child.id()).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::InvalidData);
-    let pidfd = pidfd_open(process.step("watch the VMM")?, PidfdFlags::empty()).step("watch the VMM")?;
     let mut opens = opens;
     loop {
         let mut descriptors = vec![
-            PollFd::new(&pidfd, PollFlags::IN),
+            PollFd::new(process, PollFlags::IN),
             // The host process says nothing more: what comes is its end.
             PollFd::new(control, PollFlags::IN),
         ];
@@ -323,9 +338,9 @@ fn watch(
         let abandoned = !events[1].is_empty();
         if over || abandoned {
             if abandoned {
-                child.kill().step("kill the VMM")?;
+                process.kill().step("kill the VMM")?;
             }
-            let mut status = child.wait().step("wait for the VMM")?;
+            let mut status = process.wait().step("wait for the VMM")?;
             drop(cgroup);
             let mut kept = [0; 4];
             if let Some(Ok(())) = status_of_kept.map(|pipe| File::from(pipe).read_exact(&mut kept)) {

@@ -1,8 +1,10 @@
 //! Tries the product on a host with KVM: an emulated one, so that it can be tried anywhere. `make test-kvm` runs it.
 //!
-//! Without arguments it makes the lab, boots it, puts itself in, and tells what it reports. In the lab it is started as
-//! `kvm-lab inside VMM…`, and takes the steps.
+//! `kvm-lab [STAGE…]` makes the lab, boots it for each stage, puts itself in, and tells what it reports. In the lab it is started as
+//! `kvm-lab inside STAGE`, and takes the steps of one of the stages.
 
+mod description;
+mod elsewhere;
 mod inside;
 mod jail;
 mod outside;
@@ -15,9 +17,8 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let done = match arguments[..] {
-        [] => outside::run(),
-        ["inside", ref vmms @ ..] => inside::run(vmms),
-        _ => Err(anyhow::anyhow!("usage: kvm-lab")),
+        ["inside", stage] => inside::run(stage),
+        ref stages => outside::run(stages),
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,

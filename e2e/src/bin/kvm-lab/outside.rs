@@ -3,29 +3,38 @@
 use std::{
     env, fs,
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Stdio},
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
 use e2e::{
     TestHost, build_directory,
-    lab::{Ended, Lab, LabDisk},
+    lab::{Ended, Lab, LabDisk, Processor, Stage},
     program,
 };
+use serde_json::Value;
 use store::{DataDirectory, layout::SYSTEM_DIRECTORY};
 use vmm::firecracker::{self, Installation};
 
-use crate::report::Line;
+use crate::{description, report::Line, steps::TEST_PROGRAMS};
 
-/// On a busy machine. Where there is nothing else to do it takes a third.
+/// How long one boot of the lab may take, on a busy machine. Where there is nothing else to do it takes a third.
 const PATIENCE: Duration = Duration::from_secs(2400);
 
 /// The longest step makes a snapshot.
 const SILENCE: Duration = Duration::from_secs(420);
 
 /// Emulated, the kernel sometimes dies of a race in the emulator that no host has.
-const ATTEMPTS: u32 = 2;
+const ATTEMPTS: u32 = 3;
+
+/// The boots of the lab: what is tried in each, whether it needs a Firecracker, and on which processor. The last finds the
+/// snapshots that the first has made.
+const STAGES: [(&str, bool, Processor); 3] = [
+    ("firecracker", true, Processor::USUAL),
+    ("qemu", false, Processor::USUAL),
+    ("elsewhere", true, Processor::LATER),
+];
 
 /// What was planned, and how it went.
 #[derive(Default)]
@@ -40,6 +49,7 @@ impl Outcome {
     fn take(&mut self, line: &str) {
         match Line::parse(line) {
             Some(Line::Plan(names)) => self.planned = names,
+            Some(Line::Figures(text)) => println!("{text}"),
             Some(Line::Step(step)) => {
                 println!("{}", step.text());
                 self.planned.retain(|name| *name != step.name);
@@ -52,22 +62,56 @@ impl Outcome {
             None => eprintln!("lab: {line}"),
         }
     }
+
+    fn add(&mut self, later: Self) {
+        self.planned.extend(later.planned);
+        self.passed += later.passed;
+        self.failed.extend(later.failed);
+    }
 }
 
-/// Runs everything; whether all was well, and nothing left out.
-pub(crate) fn run() -> Result<bool> {
+/// Runs everything, or only the stages of these names; whether all was well, and nothing left out.
+pub(crate) fn run(only: &[&str]) -> Result<bool> {
+    if let Some(unknown) = only.iter().find(|only| STAGES.iter().all(|(name, ..)| name != *only)) {
+        bail!("there is no stage {unknown}, but {}", STAGES.map(|(name, ..)| name).join(", "));
+    }
     let started = Instant::now();
     let firecracker = find_firecracker();
-    if let Err(error) = &firecracker {
-        println!("LEFT OUT: every step with Firecracker, for there is none: {error:#}");
+    let mut outcome = Outcome::default();
+    let mut left_out = Vec::new();
+    match &firecracker {
+        Ok(installation) => match description::step(&installation.program)? {
+            Some(step) => outcome.take(&Line::Step(step).text()),
+            None => left_out.push(
+                "the comparison with Firecracker's own description of its API, for there is none beside it: name one with \
+                 FIRECRACKER_SPEC",
+            ),
+        },
+        Err(error) => {
+            println!("there is no Firecracker: {error:#}");
+            left_out.push(
+                "every step with Firecracker: infra.operator setup installs one, or FIRECRACKER_BIN names one, with the \
+                 jailer of the same release beside it",
+            );
+        }
     }
     let target = build_directory();
     let system = LabDisk::prepared(&target.join("lab"))?;
     let scratch = tempfile::tempdir_in(&target).context("make a temporary directory")?;
     let payload = scratch.path().join("payload");
     gather(&payload, firecracker.as_ref().ok())?;
+    let disk = scratch.path().join("payload.ext4");
+    Lab::payload_disk(&payload, &disk)?;
     let lab = Lab { system, patience: PATIENCE, silence: SILENCE };
-    let outcome = attempts(&lab, &payload, scratch.path())?;
+    for (name, needs_firecracker, processor) in STAGES {
+        if !only.is_empty() && !only.contains(&name) {
+            println!("LEFT OUT: {name}, which was not asked for");
+            continue;
+        }
+        if !needs_firecracker || firecracker.is_ok() {
+            outcome.add(attempts(&lab, Stage { disk: &disk, name, processor }, scratch.path())?);
+        }
+    }
 
     for name in &outcome.planned {
         println!("FAIL {name}: not reached");
@@ -75,22 +119,24 @@ pub(crate) fn run() -> Result<bool> {
     let failed = outcome.failed.len() + outcome.planned.len();
     let time = started.elapsed().as_secs();
     println!("{} steps passed, {failed} failed, in {time} s", outcome.passed);
-    if firecracker.is_err() {
-        println!("LEFT OUT: every step with Firecracker");
-        println!(
-            "fix: infra.operator setup, which installs one, or FIRECRACKER_BIN=/path/to/firecracker make test-kvm, \
-             with the jailer of the same release beside it"
-        );
+    for what in &left_out {
+        println!("LEFT OUT: {what}");
     }
     Ok(failed == 0 && outcome.passed > 0 && firecracker.is_ok())
 }
 
-fn attempts(lab: &Lab, payload: &Path, scratch: &Path) -> Result<Outcome> {
+fn attempts(lab: &Lab, stage: Stage<'_>, scratch: &Path) -> Result<Outcome> {
+    // Each attempt begins with what the stage before has left: a crash leaves half of something.
+    let tried = scratch.join("attempt.ext4");
     for attempt in 1..=ATTEMPTS {
         let mut outcome = Outcome::default();
-        println!("booting the lab");
-        match lab.run(payload, scratch, |line| outcome.take(line))? {
-            Ended::Exited(_) => return Ok(outcome),
+        copy_sparse(stage.disk, &tried)?;
+        println!("booting the lab: {}", stage.name);
+        match lab.run(Stage { disk: &tried, ..stage }, scratch, |line| outcome.take(line))? {
+            Ended::Exited(_) => {
+                fs::rename(&tried, stage.disk).context("keep the lab's disk")?;
+                return Ok(outcome);
+            }
             Ended::Crashed => println!("the lab's own kernel crashed, in attempt {attempt} of {ATTEMPTS}"),
         }
     }
@@ -111,27 +157,55 @@ fn find_firecracker() -> Result<Installation> {
 fn gather(payload: &Path, firecracker: Option<&Installation>) -> Result<()> {
     // Everything slow, and everything that needs a network, is done out here.
     let prepared = TestHost::with_image();
-    copy(&env::current_exe().context("find this program")?, &payload.join("bin/kvm-lab"))?;
-    copy(&program(), &payload.join("bin/infra-operator"))?;
-    for directory in ["kernel", "images"] {
-        let to = payload.join("data").join(directory);
-        fs::create_dir_all(to.parent().context("it has one")?)?;
-        let mut copying = Command::new("cp");
-        copying.args(["--recursive", "--sparse=always"]).arg(prepared.data().join(directory)).arg(to);
-        ensure!(copying.status().context("run cp")?.success(), "cannot copy {directory}");
+    for name in ["kvm-lab", "restore-figures"] {
+        copy(&build_directory().join(name), &payload.join("bin").join(name))?;
     }
-    let mut command = "exec ./bin/kvm-lab inside".to_owned();
+    copy(&program(), &payload.join("bin/infra-operator"))?;
+    for (name, test) in test_programs()? {
+        copy(&test, &payload.join("bin/deps").join(name))?;
+    }
+    for directory in ["kernel", "images"] {
+        copy_sparse(&prepared.data().join(directory), &payload.join(directory))?;
+    }
     if let Some(installation) = firecracker {
         copy(&installation.program, &payload.join("firecracker/firecracker"))?;
         copy(&installation.jailer, &payload.join("firecracker/jailer"))?;
-        command += " firecracker";
         println!("with Firecracker {} ({})", installation.version, installation.program.display());
     }
-    command += " qemu\n";
+    let command = "exec ./bin/kvm-lab inside \"$LAB_STAGE\"\n";
     fs::write(payload.join("command"), command).context("write the lab's command")
+}
+
+/// Builds the test programs, as this one is built. Cargo alone knows where they are then.
+fn test_programs() -> Result<Vec<(&'static str, PathBuf)>> {
+    let mut cargo = Command::new("cargo");
+    cargo.args(["test", "--locked", "--no-run", "--quiet", "--package", "e2e", "--message-format", "json"]);
+    cargo.args(TEST_PROGRAMS.iter().flat_map(|name| ["--test", name]));
+    if !cfg!(debug_assertions) {
+        cargo.arg("--release");
+    }
+    let output = cargo.stderr(Stdio::inherit()).output().context("run cargo")?;
+    ensure!(output.status.success(), "cargo could not build the test programs");
+    let built = String::from_utf8(output.stdout).context("cargo prints JSON")?;
+    let programs = TEST_PROGRAMS.map(|name| {
+        let path = built.lines().find_map(|line| {
+            let message: Value = serde_json::from_str(line).ok()?;
+            let is_it = message["target"]["name"] == name && message["executable"].is_string();
+            is_it.then(|| message["executable"].as_str().unwrap_or_default().into())
+        });
+        Ok((name, path.with_context(|| format!("cargo has built no {name}"))?))
+    });
+    programs.into_iter().collect()
 }
 
 fn copy(from: &Path, to: &Path) -> Result<()> {
     fs::create_dir_all(to.parent().context("it has one")?)?;
     fs::copy(from, to).with_context(|| format!("copy {}", from.display())).map(drop)
+}
+
+fn copy_sparse(from: &Path, to: &Path) -> Result<()> {
+    let mut copying = Command::new("cp");
+    copying.args(["--recursive", "--sparse=always", "--reflink=auto"]).arg(from).arg(to);
+    ensure!(copying.status().context("run cp")?.success(), "cannot copy {}", from.display());
+    Ok(())
 }

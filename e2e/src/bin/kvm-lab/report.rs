@@ -12,6 +12,8 @@ pub(crate) enum Line {
     Plan(Vec<String>),
     /// What was done.
     Step(Step),
+    /// What was measured: tables, for people.
+    Figures(String),
 }
 
 /// A step that was taken.

@@ -3,23 +3,33 @@
 use std::{
     collections::BTreeSet,
     fs,
-    path::PathBuf,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, ensure};
 use e2e::{
+    TestHost,
     acceptance::Case,
     eventually,
-    running::{Process, Running, unused_cgroups},
+    running::{Ended, Process, Running, unused_cgroups},
+    wiring,
 };
 use rustix::process::Signal;
 use serde_json::Value;
+use vmm::{
+    backend::Acceleration,
+    conformance::{self, CASES},
+    firecracker, kvm,
+};
 
 use crate::{
-    inside::{Planned, Trial, Vmm},
+    elsewhere::{TEMPLATE, TEMPLATE_JSON, TEMPLATE_MEMORY},
+    inside::{FIRECRACKER, Planned, Trial, Vmm},
     jail,
-    report::seconds,
+    report::{Line, seconds},
 };
 
 /// How many clones of one snapshot run at the same time.
@@ -30,6 +40,15 @@ const PATIENCE: Duration = Duration::from_secs(180);
 
 /// How soon the end of a VMM is to be told, in a machine that is emulated.
 const AT_ONCE: Duration = Duration::from_secs(10);
+
+/// Test programs that try what a program in a microVM can see and do.
+pub(crate) const TEST_PROGRAMS: [&str; 2] = ["abuse", "answers"];
+
+/// A user without rights.
+const SOMEBODY: u32 = 1000;
+
+/// How many restores are measured of each kind, in a machine where each takes a second.
+const FIGURE_RUNS: &str = "15";
 
 /// Draws every kind of random number, and fills memory with its own: long enough for all clones to be at it.
 const CLONE: &str = "
@@ -65,11 +84,30 @@ pub(crate) fn planned(vmm: Vmm) -> Vec<Planned> {
         add(&format!("jail: {name}"), check);
     }
     add("a VMM that is killed is told at once and leaves nothing", kill);
+    for case in CASES {
+        let name = format!("{}: promise: {}", vmm.name(), case.name.replace('_', " "));
+        let action = Box::new(move |trial: &mut Trial| keep(trial, case));
+        steps.push(Planned { name, is_needed: false, action });
+    }
     for case in Case::python() {
         let name = format!("{}: the page's {}", vmm.name(), case.name);
         let action = Box::new(move |trial: &mut Trial| accept(trial, &case));
         steps.push(Planned { name, is_needed: false, action });
     }
+    for program in TEST_PROGRAMS {
+        let name = format!("{}: the tests of `{program}`, as they run without KVM", vmm.name());
+        let action = Box::new(move |trial: &mut Trial| test_program(trial, program));
+        steps.push(Planned { name, is_needed: false, action });
+    }
+    let mut add = |name: &str, action: fn(&mut Trial) -> Result<String>| {
+        let name = format!("{}: {name}", vmm.name());
+        steps.push(Planned { name, is_needed: false, action: Box::new(action) });
+    };
+    add("an unprivileged user runs a program", unprivileged);
+    if vmm == Vmm::Firecracker {
+        add("a snapshot is made with a CPU template", snapshot_with_template);
+    }
+    add("figures are taken", figures);
     let left = format!("{}: nothing is left", vmm.name());
     steps.push(Planned { name: left, is_needed: false, action: Box::new(nothing_is_left) });
     // Without a snapshot, the third, the others are in vain.
@@ -161,6 +199,98 @@ fn kill(trial: &mut Trial) -> Result<String> {
     eventually("its cgroups go", AT_ONCE, || !cgroups.iter().any(|group| group.exists()))?;
     nothing_is_left(trial)?;
     Ok(format!("told after {}", seconds(took)))
+}
+
+/// Tries a promise of the backend.
+fn keep(trial: &mut Trial, case: &conformance::Case) -> Result<String> {
+    if trial.conformance.is_none() {
+        let scratch = &trial.vmm.directory("conformance");
+        fs::create_dir_all(scratch).context("make a directory")?;
+        trial.conformance = Some(match trial.vmm {
+            Vmm::Qemu => trial.host.trial(wiring::qemu(Acceleration::Kvm), scratch),
+            Vmm::Firecracker => {
+                let installation = firecracker::version(Path::new(FIRECRACKER))?;
+                trial.host.trial(wiring::firecracker(installation, None), scratch)
+            }
+        });
+    }
+    let made = trial.conformance.as_ref().context("it was made")?;
+    let runtime = tokio::runtime::Runtime::new().context("make a runtime")?;
+    Ok(runtime.block_on(case.run(made)).to_string())
+}
+
+/// Runs a test program of this package, on this VMM.
+fn test_program(trial: &mut Trial, program: &str) -> Result<String> {
+    let output = Command::new(format!("/lab/bin/deps/{program}"))
+        .args(["--test-threads", "1"])
+        .env(e2e::PREPARED, trial.host.data())
+        .env(e2e::OPTIONS, trial.vmm.options().join(" "))
+        .output()
+        .with_context(|| format!("run {program}"))?;
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    ensure!(output.status.success(), "{stdout}{}", String::from_utf8_lossy(&output.stderr));
+    let result = stdout.lines().find_map(|line| line.strip_prefix("test result: ok. "));
+    let passed = result.and_then(|result| result.split(" passed").next()?.parse::<u32>().ok());
+    ensure!(passed.is_some_and(|passed| passed > 0), "it ran no test: {stdout}");
+    Ok(format!("{} passed", passed.unwrap_or_default()))
+}
+
+/// Someone without any rights but to open the device, on a data directory of his own.
+fn unprivileged(trial: &mut Trial) -> Result<String> {
+    let home = trial.vmm.directory("unprivileged");
+    fs::create_dir_all(&home).context("make a directory")?;
+    let data = home.join("data");
+    let copied =
+        Command::new("cp").args(["-r", "--sparse=always"]).arg(trial.host.data()).arg(&data).status();
+    ensure!(copied.context("run cp")?.success(), "cannot copy the data directory");
+    // What was made by root's VMM is as good for this user's: the manifest says what it depends on.
+    let owned = Command::new("chown").args(["-R", &format!("{SOMEBODY}:{SOMEBODY}")]).arg(&home).status();
+    ensure!(owned.context("run chown")?.success(), "cannot hand the data directory over");
+    let host = TestHost::at(&data).with_options(trial.vmm.options());
+    let code = "import os; print(os.getuid())";
+    let mut command = host.command(&["host", "--snapshot", "--lang", "python", "--code", code]);
+    let device = fs::metadata(kvm::DEVICE).context("look at /dev/kvm")?.gid();
+    // One group alone: that of the device.
+    let mut somebody = Command::new("setpriv");
+    somebody.args([
+        format!("--reuid={SOMEBODY}"),
+        format!("--regid={SOMEBODY}"),
+        format!("--groups={device}"),
+    ]);
+    somebody
+        .args(["--bounding-set=-all", "--no-new-privs"])
+        .arg(command.get_program())
+        .args(command.get_args());
+    somebody.env("HOME", &home).stdin(Stdio::null());
+    command = somebody;
+    let ended = Ended::new(&command.output().context("run setpriv")?);
+    ensure!(ended.code == 0 && ended.json()["stdout"].is_string(), "{ended:?}");
+    Ok(format!("{} ms in the guest", ended.json()["executionTime"]))
+}
+
+fn snapshot_with_template(trial: &mut Trial) -> Result<String> {
+    fs::write(TEMPLATE, TEMPLATE_JSON).context("write the template")?;
+    let size = ["snapshot", "create", "--lang", "python", "--mem", TEMPLATE_MEMORY, "--vcpus", "1"];
+    let ended = trial.host.ended(&[&size[..], &["--cpu-template", TEMPLATE]].concat());
+    ensure!(ended.code == 0, "{ended:?}");
+    Ok(ended.stderr.lines().last().unwrap_or_default().to_owned())
+}
+
+/// Has the program that measures restores do so here.
+fn figures(trial: &mut Trial) -> Result<String> {
+    let backend = match trial.vmm {
+        Vmm::Firecracker => FIRECRACKER,
+        Vmm::Qemu => "qemu-kvm",
+    };
+    let output = Command::new("/lab/bin/restore-figures")
+        .arg(backend)
+        .arg(trial.host.data())
+        .arg(FIGURE_RUNS)
+        .output()
+        .context("run restore-figures")?;
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    println!("{}", Line::Figures(String::from_utf8_lossy(&output.stdout).into_owned()).text());
+    Ok(format!("{FIGURE_RUNS} runs of each"))
 }
 
 fn accept(trial: &mut Trial, case: &Case) -> Result<String> {
