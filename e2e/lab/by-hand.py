@@ -76,6 +76,9 @@ def sample(kind):
     vmm = start(directory)
     api = connect(f"{directory}/api")
     if kind != "started":
+        # It has answered once: a Firecracker that only listens has still to start its threads.
+        api.sendall(b"GET /version HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert api.recv(4096).startswith(b"HTTP/1.1 200")
         began = time.perf_counter()
     load = {
         "snapshot_path": f"{snapshot}/vmstate.snapshot",

@@ -267,7 +267,7 @@ fn a_vmm_that_dies_is_an_internal_error_at_once() {
     let ended = running.end_within(SECONDS).unwrap();
     assert_eq!(ended.code, HOST, "{ended:?}");
     assert!(ended.error().starts_with("E010: internal error (trace id "), "{ended:?}");
-    assert!(ended.stderr.contains("error: "), "{ended:?}");
+    assert!(ended.stderr.contains("for the VMM was killed by signal 9"), "{ended:?}");
     traces.are_gone(&host);
     works(&host);
 }
@@ -283,6 +283,7 @@ fn a_vmm_does_not_outlive_its_supervisor() {
     let ended = running.end_within(SECONDS).unwrap();
     assert_eq!(ended.code, HOST, "{ended:?}");
     assert!(ended.error().starts_with("E010: internal error (trace id "), "{ended:?}");
+    assert!(ended.stderr.contains("the process that watched the VMM is gone"), "{ended:?}");
     eventually("the VMM dies", SECONDS, || !vmm.is_alive()).unwrap();
     nothing_is_left(&host);
     // Whose work it was to remove the cgroup is gone: `doctor` finds it. Here the test does.

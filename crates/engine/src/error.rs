@@ -6,7 +6,7 @@ use store::{
     Language,
     snapshot::{CatalogueError, ManifestError, Mismatch, VerifyError},
 };
-use vmm::{BootError, ControlError, RestoreError, SaveError, spec::MachineSpec};
+use vmm::{BootError, ControlError, Exit, RestoreError, SaveError, spec::MachineSpec};
 
 use crate::{guest_client::GuestError, slots::SlotError};
 
@@ -35,14 +35,32 @@ pub enum RunError {
     #[error("cannot control the microVM")]
     Control(#[source] ControlError),
     /// The guest agent did not do its part.
-    #[error("the microVM did not answer as it should{}", context(.last_words))]
+    #[error("the microVM did not answer as it should{fate}")]
     Guest {
         /// What went wrong.
         #[source]
         source: GuestError,
-        /// The end of what guest and VMM have printed.
-        last_words: String,
+        /// What became of the microVM.
+        fate: Fate,
     },
+}
+
+/// What became of a microVM that did not answer as it should.
+#[derive(Debug, Default)]
+pub struct Fate {
+    /// How it ended; nothing where it runs on.
+    pub exit: Option<Exit>,
+    /// The end of what guest and VMM have printed.
+    pub last_words: String,
+}
+
+impl std::fmt::Display for Fate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if let Some(exit) = &self.exit {
+            write!(f, ", for {exit}")?;
+        }
+        f.write_str(&context(&self.last_words))
+    }
 }
 
 /// What is missing before programs of a language can be run.

@@ -13,7 +13,7 @@ use vmm::MicroVm;
 use crate::{
     LanguageSpec,
     answer::{Answer, ExecutionAnswer},
-    error::RunError,
+    error::{Fate, RunError},
     guest_client::{GuestClient, GuestError},
     request::{Request, Stdin},
     slots::Slot,
@@ -24,6 +24,9 @@ pub(crate) const BOOT_PATIENCE: Duration = Duration::from_secs(120);
 
 /// How long a guest agent may take to answer what it answers at once.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(30);
+
+/// How long the end of a VMM may take to be told, once its guest has hung up.
+const END_PATIENCE: Duration = Duration::from_secs(1);
 
 /// How often a job is rehearsed: what the first leaves untranslated of an emulated guest's code, the others do.
 const REHEARSALS: u32 = 3;
@@ -111,12 +114,12 @@ impl Session {
         let Some(rehearsal) = language.rehearsal() else { return Ok(()) };
         for _ in 0..REHEARSALS {
             let done = self.client.run(rehearsal.clone(), ANSWER_PATIENCE).await;
-            let executions = self.explained(done)?;
+            let executions = self.explained(done).await?;
             if let Some(execution) =
                 executions.first().filter(|e| e.outcome != message::Outcome::Exited { code: 0 })
             {
                 let reason = format!("the rehearsal ended as {:?}", execution.outcome);
-                return self.explained(Err(GuestError::Failed { reason }));
+                return self.explained(Err(GuestError::Failed { reason })).await;
             }
         }
         Ok(())
@@ -148,7 +151,7 @@ impl Session {
         };
         let executions = self.client.run(run, ANSWER_PATIENCE).await;
         self.phases.run = since.elapsed();
-        self.explained(executions)
+        self.explained(executions).await
     }
 
     /// Ends the microVM, and waits until nothing of it is left.
@@ -166,15 +169,25 @@ impl Session {
         self.phases
     }
 
-    fn explained<T>(&self, result: Result<T, GuestError>) -> Result<T, RunError> {
+    async fn explained<T>(&mut self, result: Result<T, GuestError>) -> Result<T, RunError> {
         match result {
             Ok(value) => Ok(value),
             Err(source) => {
-                let last_words = self.vm.last_words();
-                Err(RunError::Guest { source, last_words })
+                let fate = fate(self.vm.as_mut(), &source).await;
+                Err(RunError::Guest { source, fate })
             }
         }
     }
+}
+
+/// What has become of a microVM whose agent did not do its part.
+pub(crate) async fn fate(vm: &mut dyn MicroVm, error: &GuestError) -> Fate {
+    let exit = match error {
+        // The channel closes a moment before the end of the VMM is told, or without one.
+        GuestError::Frame { .. } => tokio::time::timeout(END_PATIENCE, vm.wait()).await.ok(),
+        _ => None,
+    };
+    Fate { exit, last_words: vm.last_words() }
 }
 
 /// Greets and reseeds.
@@ -203,8 +216,8 @@ async fn explain(mut vm: Box<dyn MicroVm>, error: HandshakeError) -> RunError {
     let error = match error {
         HandshakeError::Control(source) => RunError::Control(source),
         HandshakeError::Guest(source) => {
-            let last_words = vm.last_words();
-            RunError::Guest { source, last_words }
+            let fate = fate(vm.as_mut(), &source).await;
+            RunError::Guest { source, fate }
         }
     };
     vm.kill().await;

@@ -19,7 +19,7 @@ mod snapshots;
 
 pub use answer::{Answer, Exception, Failure};
 pub use engine::{Engine, EngineSettings, Standby, Start};
-pub use error::{CreateSnapshotError, NotPrepared, RunError};
+pub use error::{CreateSnapshotError, Fate, NotPrepared, RunError};
 pub use execution::{Outcome, Phases, Session};
 pub use languages::{LanguageSpec, Languages};
 pub use request::{Request, RequestError};

@@ -20,8 +20,8 @@ use vmm::spec::{MachineSpec, SnapshotFiles};
 
 use crate::{
     engine::{Engine, Standby},
-    error::{CreateSnapshotError, NotPrepared, RunError},
-    execution::{BOOT_PATIENCE, PREPARE_PATIENCE, Phases, Session},
+    error::{CreateSnapshotError, Fate, NotPrepared, RunError},
+    execution::{self, BOOT_PATIENCE, PREPARE_PATIENCE, Phases, Session},
     guest_client::GuestClient,
     languages::LanguageSpec,
     request::Request,
@@ -71,7 +71,7 @@ impl Engine {
         };
         let prepared = async {
             let stream = vm.connect(BOOT_PATIENCE).await.map_err(RunError::Control)?;
-            let guest = |source| RunError::Guest { source, last_words: String::new() };
+            let guest = |source| RunError::Guest { source, fate: Fate::default() };
             let mut client = GuestClient::greet(stream, BOOT_PATIENCE).await.map_err(guest)?;
             // The prepared interpreter must start with random numbers and a clock as good as any.
             client.reseed(BOOT_PATIENCE).await.map_err(guest)?;
@@ -82,8 +82,8 @@ impl Engine {
         let (initialised, client) = match prepared.await {
             Ok(prepared) => prepared,
             Err(mut error) => {
-                if let RunError::Guest { last_words, .. } = &mut error {
-                    *last_words = vm.last_words();
+                if let RunError::Guest { source, fate } = &mut error {
+                    *fate = execution::fate(vm.as_mut(), source).await;
                 }
                 vm.kill().await;
                 check_room(&staged, machine)?;

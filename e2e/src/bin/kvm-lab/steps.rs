@@ -195,6 +195,7 @@ fn kill(trial: &mut Trial) -> Result<String> {
     let ended = running.end_within(AT_ONCE)?;
     let took = killed.elapsed();
     ensure!(ended.code == 3 && ended.error().starts_with("E010: internal error"), "{ended:?}");
+    ensure!(ended.stderr.contains("for the VMM was killed by signal 9"), "{ended:?}");
     eventually("its processes end", AT_ONCE, || !processes.iter().any(Process::is_alive))?;
     eventually("its cgroups go", AT_ONCE, || !cgroups.iter().any(|group| group.exists()))?;
     nothing_is_left(trial)?;
