@@ -27,19 +27,34 @@ if not os.path.lexists("/vm/rootfs.ext4"):
 
 
 def start(directory):
-    return subprocess.Popen(
-        [firecracker, "--api-sock", f"{directory}/api"], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+    """A Firecracker that listens: it says so, and nothing is tried again and again."""
+    vmm = subprocess.Popen(
+        [firecracker, "--api-sock", f"{directory}/api"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, bufsize=0
     )
+    while b"Listening on API socket" not in vmm.stdout.readline():
+        pass
+    return vmm
 
 
 def connect(path):
     client = socket.socket(socket.AF_UNIX)
+    client.connect(path)
+    return client
+
+
+def reach_agent(path):
     while True:
+        agent = connect(path)
+        agent.settimeout(1)
+        agent.sendall(b"CONNECT 5000\n")
         try:
-            client.connect(path)
-            return client
-        except (FileNotFoundError, ConnectionRefusedError):
-            pass
+            assert agent.recv(64).startswith(b"OK ")
+        except TimeoutError:
+            # A restored guest's vsock loses a request now and then (firecracker issue 5688).
+            print("by hand: a CONNECT was lost", file=sys.stderr)
+            continue
+        agent.settimeout(None)
+        return agent
 
 
 def call(api, method, path, body):
@@ -59,14 +74,14 @@ def receive(agent, size):
     return data
 
 
-def converse(agent):
+def converse(agent, messages):
     answers = []
-    for frame, count in conversation:
+    for frame, count in messages:
         agent.sendall(frame)
         for _ in range(count):
             (length,) = struct.unpack(">I", receive(agent, 4))
             answers.append(json.loads(receive(agent, length)))
-    return base64.b64decode(answers[2]["stdout"]["bytes"]).decode()
+    return answers
 
 
 def sample(kind):
@@ -76,9 +91,8 @@ def sample(kind):
     vmm = start(directory)
     api = connect(f"{directory}/api")
     if kind != "started":
-        # It has answered once: a Firecracker that only listens has still to start its threads.
-        api.sendall(b"GET /version HTTP/1.1\r\nHost: x\r\n\r\n")
-        assert api.recv(4096).startswith(b"HTTP/1.1 200")
+        # As ours: told to log no more than warnings, and by that it has answered once.
+        call(api, "PUT", "/logger", {"level": "Warning"})
         began = time.perf_counter()
     load = {
         "snapshot_path": f"{snapshot}/vmstate.snapshot",
@@ -91,15 +105,24 @@ def sample(kind):
     if kind == "split":
         call(api, "PATCH", "/vm", {"state": "Resumed"})
     resumed = time.perf_counter()
-    agent = connect(f"{directory}/vsock")
-    agent.sendall(b"CONNECT 5000\n")
-    assert agent.recv(64).startswith(b"OK ")
-    stdout = converse(agent)
+    agent = reach_agent(f"{directory}/vsock")
+    connected = time.perf_counter()
+    converse(agent, conversation[:2])
+    greeted = time.perf_counter()
+    execution, _ = converse(agent, conversation[2:])
     answered = time.perf_counter()
     vmm.kill()
     vmm.wait()
+    vmm.stdout.close()
     shutil.rmtree(directory)
-    return {"load": loaded - began, "resume": resumed - loaded, "answer": answered - began, "stdout": stdout}
+    return {
+        "load": loaded - began,
+        "resume": resumed - loaded,
+        "connect": connected - resumed,
+        "handshake": greeted - connected,
+        "run": answered - greeted,
+        "stdout": base64.b64decode(execution["stdout"]["bytes"]).decode(),
+    }
 
 
 if sys.argv[5:] == ["once"]:

@@ -50,6 +50,7 @@ macro_rules! suite {
             $backend, $vmm, without $absent;
             a_booted_guest_answers
             its_stream_is_given_once
+            a_vmm_inherits_no_descriptor
             a_paused_guest_says_nothing_until_it_goes_on
             a_file_that_is_missing_is_named
             a_kernel_that_is_none_is_refused

@@ -26,7 +26,7 @@ pub(crate) const SUPERVISOR_ARGUMENT: &str = "vmm-supervisor";
 
 /// Runs as a supervisor, told by the process that started it over stdin.
 pub(crate) fn supervise() -> ExitCode {
-    match rustix::io::dup(rustix::stdio::stdin()) {
+    match rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3) {
         Ok(control) => supervise_vmm(UnixStream::from(control)),
         Err(_) => ExitCode::FAILURE,
     }
@@ -42,8 +42,9 @@ pub(crate) struct HostFacts {
     /// The QEMU that was asked for its version, if there was one, and what it said.
     qemu_file: Option<(PathBuf, FileIdentity)>,
     qemu: Option<qemu::Installation>,
-    /// The same of Firecracker.
+    /// The same of Firecracker and of its jailer.
     firecracker_file: Option<(PathBuf, FileIdentity)>,
+    jailer_file: Option<(PathBuf, FileIdentity)>,
     firecracker: Option<firecracker::Installation>,
     /// Whether KVM is worth using.
     pub(crate) kvm: KvmVerdict,
@@ -63,6 +64,8 @@ impl HostFacts {
     pub(crate) fn get(global: &settings::Global) -> Self {
         let qemu_file = find_qemu(global).ok().and_then(identified);
         let firecracker_file = find_firecracker(global).ok().and_then(identified);
+        let jailer_file =
+            firecracker_file.as_ref().and_then(|(program, _)| identified(firecracker::jailer_of(program)));
         let boot_id = host::boot_id();
         let kvm_device = kvm_device();
         let note = global.data().run().join("host.json");
@@ -71,6 +74,7 @@ impl HostFacts {
             && facts.kvm_device == kvm_device
             && facts.qemu_file == qemu_file
             && facts.firecracker_file == firecracker_file
+            && facts.jailer_file == jailer_file
         {
             return facts;
         }
@@ -83,6 +87,7 @@ impl HostFacts {
                 .as_ref()
                 .and_then(|(program, _)| firecracker::version(program).ok()),
             firecracker_file,
+            jailer_file,
             kvm: kvm::probe(),
             cpu: host::cpu_model(),
             cpu_vendor: host::cpu_vendor(),

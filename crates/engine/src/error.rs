@@ -32,8 +32,14 @@ pub enum RunError {
     #[error("cannot restore a microVM")]
     Restore(#[source] RestoreError),
     /// The microVM could not be controlled.
-    #[error("cannot control the microVM")]
-    Control(#[source] ControlError),
+    #[error("cannot control the microVM{fate}")]
+    Control {
+        /// What went wrong.
+        #[source]
+        source: ControlError,
+        /// What became of the microVM.
+        fate: Fate,
+    },
     /// The guest agent did not do its part.
     #[error("the microVM did not answer as it should{fate}")]
     Guest {
@@ -147,6 +153,7 @@ impl RunError {
             }
             Self::Slot(SlotError::TimedOut { .. })
             | Self::Guest { source: GuestError::TimedOut { .. }, .. }
+            | Self::Control { source: ControlError::TimedOut { .. }, .. }
             | Self::Boot(BootError::Control { source: ControlError::TimedOut { .. }, .. })
             | Self::Restore(RestoreError::Control { source: ControlError::TimedOut { .. }, .. }) => {
                 "E001: operation timed out".to_owned()
@@ -161,7 +168,7 @@ impl RunError {
             Self::NotPrepared { source, .. } => Some(format!("run: {}", source.command())),
             Self::Slot(_) => Some("fewer at a time, or more slots: see LLM_FIRECRACKER_SLOTS".to_owned()),
             Self::Boot(_) | Self::Restore(_) => Some("infra.operator doctor says what is wrong".to_owned()),
-            Self::Guest { .. } | Self::Control(_) => None,
+            Self::Guest { .. } | Self::Control { .. } => None,
         }
     }
 }

@@ -8,7 +8,7 @@ use protocol::{
     message::{self, Execution, Limits, Process, Run},
 };
 use serde::Serialize;
-use vmm::MicroVm;
+use vmm::{ControlError, MicroVm};
 
 use crate::{
     LanguageSpec,
@@ -95,7 +95,11 @@ impl Session {
         let patience = if restored { ANSWER_PATIENCE } else { BOOT_PATIENCE };
         match handshake(vm.as_mut(), patience, &mut phases).await {
             Ok(client) => Ok(Self { vm, client, _slot: slot, restored, phases }),
-            Err(error) => Err(explain(vm, error).await),
+            Err(error) => {
+                let error = with_fate(vm.as_mut(), error).await;
+                vm.kill().await;
+                Err(error)
+            }
         }
     }
 
@@ -172,22 +176,36 @@ impl Session {
     async fn explained<T>(&mut self, result: Result<T, GuestError>) -> Result<T, RunError> {
         match result {
             Ok(value) => Ok(value),
-            Err(source) => {
-                let fate = fate(self.vm.as_mut(), &source).await;
-                Err(RunError::Guest { source, fate })
-            }
+            Err(source) => Err(with_fate(self.vm.as_mut(), guest_error(source)).await),
         }
     }
 }
 
-/// What has become of a microVM whose agent did not do its part.
-pub(crate) async fn fate(vm: &mut dyn MicroVm, error: &GuestError) -> Fate {
-    let exit = match error {
-        // The channel closes a moment before the end of the VMM is told, or without one.
-        GuestError::Frame { .. } => tokio::time::timeout(END_PATIENCE, vm.wait()).await.ok(),
-        _ => None,
+/// The error, with what has become of a microVM that did not do its part.
+pub(crate) async fn with_fate(vm: &mut dyn MicroVm, mut error: RunError) -> RunError {
+    let (may_have_ended, fate) = match &mut error {
+        RunError::Guest { source, fate } => (matches!(source, GuestError::Frame { .. }), fate),
+        RunError::Control { source, fate } => {
+            (matches!(source, ControlError::Closed { .. } | ControlError::Io { .. }), fate)
+        }
+        _ => return error,
     };
-    Fate { exit, last_words: vm.last_words() }
+    if may_have_ended {
+        // The channel closes a moment before the end of the VMM is told, or without one.
+        fate.exit = tokio::time::timeout(END_PATIENCE, vm.wait()).await.ok();
+    }
+    fate.last_words = vm.last_words();
+    error
+}
+
+/// The guest agent's error, of a microVM of which no more is known yet.
+pub(crate) fn guest_error(source: GuestError) -> RunError {
+    RunError::Guest { source, fate: Fate::default() }
+}
+
+/// The same of the VMM.
+pub(crate) fn control_error(source: ControlError) -> RunError {
+    RunError::Control { source, fate: Fate::default() }
 }
 
 /// Greets and reseeds.
@@ -195,33 +213,15 @@ async fn handshake(
     vm: &mut dyn MicroVm,
     patience: Duration,
     phases: &mut Phases,
-) -> Result<GuestClient, HandshakeError> {
+) -> Result<GuestClient, RunError> {
     let since = Instant::now();
-    let stream = vm.connect(patience).await.map_err(HandshakeError::Control)?;
+    let stream = vm.connect(patience).await.map_err(control_error)?;
     phases.connect = since.elapsed();
     let since = Instant::now();
-    let mut client = GuestClient::greet(stream, patience).await.map_err(HandshakeError::Guest)?;
-    client.reseed(ANSWER_PATIENCE).await.map_err(HandshakeError::Guest)?;
+    let mut client = GuestClient::greet(stream, patience).await.map_err(guest_error)?;
+    client.reseed(ANSWER_PATIENCE).await.map_err(guest_error)?;
     phases.handshake = since.elapsed();
     Ok(client)
-}
-
-enum HandshakeError {
-    Control(vmm::ControlError),
-    Guest(GuestError),
-}
-
-/// Ends a microVM that has failed, and says why with what it has printed.
-async fn explain(mut vm: Box<dyn MicroVm>, error: HandshakeError) -> RunError {
-    let error = match error {
-        HandshakeError::Control(source) => RunError::Control(source),
-        HandshakeError::Guest(source) => {
-            let fate = fate(vm.as_mut(), &source).await;
-            RunError::Guest { source, fate }
-        }
-    };
-    vm.kill().await;
-    error
 }
 
 /// The page's answer to a request whose executions these are.

@@ -20,7 +20,7 @@ use vmm::spec::{MachineSpec, SnapshotFiles};
 
 use crate::{
     engine::{Engine, Standby},
-    error::{CreateSnapshotError, Fate, NotPrepared, RunError},
+    error::{CreateSnapshotError, NotPrepared, RunError},
     execution::{self, BOOT_PATIENCE, PREPARE_PATIENCE, Phases, Session},
     guest_client::GuestClient,
     languages::LanguageSpec,
@@ -70,8 +70,8 @@ impl Engine {
             }
         };
         let prepared = async {
-            let stream = vm.connect(BOOT_PATIENCE).await.map_err(RunError::Control)?;
-            let guest = |source| RunError::Guest { source, fate: Fate::default() };
+            let stream = vm.connect(BOOT_PATIENCE).await.map_err(execution::control_error)?;
+            let guest = execution::guest_error;
             let mut client = GuestClient::greet(stream, BOOT_PATIENCE).await.map_err(guest)?;
             // The prepared interpreter must start with random numbers and a clock as good as any.
             client.reseed(BOOT_PATIENCE).await.map_err(guest)?;
@@ -81,10 +81,8 @@ impl Engine {
         };
         let (initialised, client) = match prepared.await {
             Ok(prepared) => prepared,
-            Err(mut error) => {
-                if let RunError::Guest { source, fate } = &mut error {
-                    *fate = execution::fate(vm.as_mut(), source).await;
-                }
+            Err(error) => {
+                let error = execution::with_fate(vm.as_mut(), error).await;
                 vm.kill().await;
                 check_room(&staged, machine)?;
                 return Err(error.into());

@@ -332,7 +332,14 @@ impl LastWords {
     fn context(&self) -> String {
         match self.0.trim() {
             "" => String::new(),
-            said => format!(" ({said})"),
+            said => format!(" ({})", printable(said)),
         }
     }
+}
+
+/// The text of a VMM as a terminal may show it: a guest may have written it, or the maker of a snapshot.
+pub(crate) fn printable(text: &str) -> String {
+    /// Some screens full.
+    const MOST_CHARS: usize = 8 << 10;
+    text.chars().take(MOST_CHARS).map(|c| if c.is_control() && c != '\n' { ' ' } else { c }).collect()
 }

@@ -89,6 +89,29 @@ pub(crate) fn exit_at_once(status: i32) -> ! {
     unsafe { libc::_exit(status) }
 }
 
+/// Has all descriptors from this number on closed when this process becomes another program.
+pub(crate) fn close_on_exec_from(first: u32) -> io::Result<()> {
+    // SAFETY: nothing is closed now, and no memory is touched.
+    match unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Has the signals by which processes are asked to end wait, for good.
+pub(crate) fn ignore_requests_to_end() -> io::Result<()> {
+    // SAFETY: the set is made by the first call and only read after.
+    let failed = unsafe {
+        let mut signals = std::mem::zeroed();
+        libc::sigemptyset(&raw mut signals);
+        for signal in [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM] {
+            libc::sigaddset(&raw mut signals, signal);
+        }
+        libc::pthread_sigmask(libc::SIG_BLOCK, &raw const signals, std::ptr::null_mut())
+    };
+    if failed == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(failed)) }
+}
+
 /// Closes all descriptors but this one. Nothing that owns one of the others may be used or dropped after this.
 pub(crate) fn close_all_but(kept: &impl std::os::fd::AsRawFd) -> io::Result<()> {
     let kept = u32::try_from(kept.as_raw_fd()).map_err(|_| io::ErrorKind::InvalidInput)?;
@@ -273,6 +296,17 @@ pub(crate) fn receive_open(listener: BorrowedFd<'_>) -> rustix::io::Result<Pendi
 pub(crate) fn let_open_continue(listener: BorrowedFd<'_>, id: u64) -> rustix::io::Result<()> {
     let flags = libc::SECCOMP_USER_NOTIF_FLAG_CONTINUE as u32;
     let answer = libc::seccomp_notif_resp { id, val: 0, error: 0, flags };
+    // SAFETY: see the implementation of `Ioctl`.
+    unsafe { ioctl::ioctl(listener, Exchange::<_, SEND>(answer)) }.map(drop)
+}
+
+/// Has the system call fail.
+pub(crate) fn refuse_open(
+    listener: BorrowedFd<'_>,
+    id: u64,
+    error: rustix::io::Errno,
+) -> rustix::io::Result<()> {
+    let answer = libc::seccomp_notif_resp { id, val: 0, error: -error.raw_os_error(), flags: 0 };
     // SAFETY: see the implementation of `Ioctl`.
     unsafe { ioctl::ioctl(listener, Exchange::<_, SEND>(answer)) }.map(drop)
 }

@@ -1,4 +1,5 @@
-//! Judges requests as a Firecracker would that has had the earlier ones: their bodies, and their order.
+//! Judges requests as a Firecracker would that has had the earlier ones: their bodies, and their order. More strictly in
+//! one thing: what the guest writes to its serial port has to be sent somewhere else than to the log.
 //!
 //! ```text
 //! described ──InstanceStart──▶ running ◀──PATCH /vm──▶ paused ──PUT /snapshot/create──▶ paused
@@ -66,13 +67,18 @@ impl Api {
                 refused("Cannot save the microVM state: it is running.")
             }
             ("PUT /snapshot/create", State::Paused) => Ok(State::Paused),
+            ("PUT /actions", State::Described) if body["action_type"] == "FlushMetrics" => refused(before),
             ("PUT /actions", state) if body["action_type"] == "FlushMetrics" => Ok(state),
-            ("PUT /logger", state) => Ok(state),
             (_, State::Running | State::Paused) => refused(after),
             ("PUT /snapshot/load", State::Described)
-                if self.taken.iter().any(|(taken, _)| taken != "PUT /logger") =>
+                if self.taken.iter().any(|(taken, _)| taken != "PUT /logger" && taken != "PUT /serial") =>
             {
                 refused("Loading a microVM snapshot not allowed after configuring boot-specific resources.")
+            }
+            ("PUT /snapshot/load" | "PUT /actions", State::Described)
+                if self.last("PUT /serial").is_none() =>
+            {
+                refused("stand-in: the guest's serial port would end in the log")
             }
             ("PUT /snapshot/load", State::Described) => {
                 if MEMORY.iter().filter(|field| body.get(**field).is_some()).count() != 1 {
@@ -107,13 +113,20 @@ mod tests {
 
     #[test]
     fn a_snapshot_is_loaded_by_the_first_request_or_not_at_all() {
+        let serial = json!({ "serial_out_path": "/serial" });
         let mut api = Api::default();
+        api.take("PUT /snapshot/load", &load()).unwrap_err();
+        api.take("PUT /serial", &serial).unwrap();
+        api.take("PUT /logger", &json!({ "level": "Warning" })).unwrap();
         api.take("PUT /snapshot/load", &load()).unwrap();
         api.take("PUT /snapshot/load", &load()).unwrap_err();
+        api.take("PUT /logger", &json!({ "level": "Warning" })).unwrap_err();
         let mut api = Api::default();
+        api.take("PUT /serial", &serial).unwrap();
         api.take("PUT /vsock", &json!({ "guest_cid": 3, "uds_path": "/vsock" })).unwrap();
         api.take("PUT /snapshot/load", &load()).unwrap_err();
         let mut api = Api::default();
+        api.take("PUT /serial", &serial).unwrap();
         api.take("PUT /snapshot/load", &json!({ "snapshot_path": "/state" })).unwrap_err();
     }
 
@@ -123,6 +136,8 @@ mod tests {
         let create = json!({ "snapshot_path": "/state", "mem_file_path": "/memory" });
         let start = json!({ "action_type": "InstanceStart" });
         api.take("PUT /actions", &start).unwrap_err();
+        api.take("PUT /actions", &json!({ "action_type": "FlushMetrics" })).unwrap_err();
+        api.take("PUT /serial", &json!({ "serial_out_path": "/serial" })).unwrap();
         api.take("PUT /boot-source", &json!({ "kernel_image_path": "/vmlinux" })).unwrap();
         api.take("PUT /snapshot/create", &create).unwrap_err();
         api.take("PUT /actions", &start).unwrap();
@@ -130,6 +145,6 @@ mod tests {
         api.take("PATCH /vm", &json!({ "state": "Paused" })).unwrap();
         api.take("PUT /snapshot/create", &create).unwrap();
         api.take("PUT /boot-source", &json!({ "kernel_image_path": "/vmlinux" })).unwrap_err();
-        assert_eq!(api.taken().len(), 4);
+        assert_eq!(api.taken().len(), 5);
     }
 }

@@ -96,6 +96,7 @@ impl Description {
                 "PUT /vsock",
                 object(&["guest_cid", "uds_path"], [("guest_cid", at_least_three), ("uds_path", text())]),
             ),
+            ("PUT /serial", object(&[], [("serial_out_path", text())])),
             ("PUT /logger", object(&[], [("level", one_of(&LEVELS))])),
             ("PUT /actions", object(&["action_type"], action)),
             ("PATCH /vm", object(&["state"], [("state", one_of(&["Paused", "Resumed"]))])),

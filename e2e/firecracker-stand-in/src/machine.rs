@@ -1,6 +1,7 @@
 //! The machine: its files, and a guest that boots, is saved and restored in name.
 
 use std::{
+    cell::Cell,
     fs::{self, File},
     os::unix::{fs::FileExt as _, net::UnixListener},
     thread,
@@ -26,6 +27,8 @@ const MARK: [u8; 16] = *b"guest was here!\n";
 #[derive(Default)]
 pub(crate) struct Machine {
     processors: Processors,
+    /// Whether its guest has found nothing to start.
+    panics: Cell<bool>,
 }
 
 impl Machine {
@@ -49,12 +52,21 @@ impl Machine {
         read_only(initramfs)?;
         let initramfs = fs::read(initramfs).context("read the initramfs")?;
         if !initramfs.windows(INIT.len()).any(|window| window == INIT) {
-            println!("{TRIPLE_FAULT}");
-            std::process::exit(1);
+            // In a moment, as soon as the request that started it is answered.
+            self.panics.set(true);
+            return Ok(());
         }
         let socket = text(vsock, "uds_path").context("there is no vsock")?;
         self.listen(socket)?;
         guest::announce(socket)
+    }
+
+    /// Ends as Firecracker does when its guest has panicked, if this one has.
+    pub(crate) fn end_if_panicked(&self) {
+        if self.panics.get() {
+            println!("{TRIPLE_FAULT}");
+            std::process::exit(1);
+        }
     }
 
     /// Lets the guest run, or stops it.

@@ -63,6 +63,7 @@ impl Vmm {
             let done =
                 taken.and_then(|()| self.carry_out(&request, &body).map_err(|error| format!("{error:#}")));
             connection.answer(&done)?;
+            self.machine.end_if_panicked();
             // A Firecracker that could not restore a guest is of no use any more, and ends.
             if let (Err(fault), "PUT /snapshot/load") = (&done, request.as_str()) {
                 anyhow::bail!("cannot load the snapshot: {fault}");

@@ -1,6 +1,9 @@
 //! Boots, and what cannot be booted.
 
-use std::{fs, time::Duration};
+use std::{
+    fs::{self, File},
+    time::Duration,
+};
 
 use super::{
     PATIENCE, Trial, Verdict,
@@ -42,6 +45,38 @@ pub(super) async fn a_paused_guest_says_nothing_until_it_goes_on(trial: &Trial) 
     }
     vm.kill().await;
     Verdict::Kept
+}
+
+pub(super) async fn a_vmm_inherits_no_descriptor(trial: &Trial) -> Verdict {
+    let secret = trial.scratch("secret");
+    fs::write(&secret, "not for a VMM").expect("files can be made");
+    let opened = File::open(&secret).expect("it was just made");
+    // As descriptors are that whoever started this process has left open: not closed on exec.
+    let _inheritable = rustix::io::dup(&opened).expect("descriptors can be copied");
+    let (mut vm, _stream) = booted(trial).await;
+    let process = vm.process_id();
+    let links: Vec<_> = fs::read_dir(format!("/proc/{process}/fd"))
+        .expect("the VMM's process can be looked into")
+        .flatten()
+        .filter_map(|entry| fs::read_link(entry.path()).ok())
+        .collect();
+    assert!(!links.is_empty(), "a VMM has descriptors");
+    assert!(!links.contains(&secret), "it was inherited: {links:?}");
+    // What its supervisor is spoken to with: whoever has that can tell how the VMM has ended.
+    let ours = std::iter::successors(parent(process), |process| parent(*process));
+    for ours in ours.take_while(|process| *process != std::process::id()) {
+        // The keeper has closed its own.
+        let Ok(control) = fs::read_link(format!("/proc/{ours}/fd/0")) else { continue };
+        let is_shared = control.to_string_lossy().starts_with("socket:") && links.contains(&control);
+        assert!(!is_shared, "the VMM has its supervisor's socket: {links:?}");
+    }
+    vm.kill().await;
+    Verdict::Kept
+}
+
+fn parent(process: u32) -> Option<u32> {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    status.lines().find_map(|line| line.strip_prefix("PPid:"))?.trim().parse().ok()
 }
 
 pub(super) async fn a_file_that_is_missing_is_named(trial: &Trial) -> Verdict {

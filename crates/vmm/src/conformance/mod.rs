@@ -92,6 +92,7 @@ macro_rules! cases {
 cases![
     booting::a_booted_guest_answers,
     booting::its_stream_is_given_once,
+    booting::a_vmm_inherits_no_descriptor,
     booting::a_paused_guest_says_nothing_until_it_goes_on,
     booting::a_file_that_is_missing_is_named,
     booting::a_kernel_that_is_none_is_refused,

@@ -7,6 +7,7 @@ use std::{
 };
 
 use super::PATIENCE;
+use crate::jail::cgroup_available;
 
 /// A VMM's process and cgroups, to be looked for when it should be gone.
 pub(super) struct Traces {
@@ -19,7 +20,9 @@ impl Traces {
     pub(super) fn of(process: u32) -> Self {
         let directory = PathBuf::from(format!("/proc/{process}"));
         let groups = fs::read_to_string(directory.join("cgroup")).expect("the VMM's process runs");
-        let cgroups = groups.lines().filter_map(cgroup).filter(|group| group.is_dir()).collect();
+        let cgroups: Vec<_> = groups.lines().filter_map(cgroup).filter(|group| group.is_dir()).collect();
+        let has_none = !rustix::process::geteuid().is_root() || !cgroup_available();
+        assert!(has_none || !cgroups.is_empty(), "the VMM is in no cgroup of its own: {groups}");
         Self { process: directory, cgroups }
     }
 

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use tokio::{net::UnixStream, task::JoinHandle, time::timeout};
 
 use super::requests::Call;
-use crate::backend::ControlError;
+use crate::backend::{ControlError, printable};
 
 /// How long Firecracker may take to answer, on a busy host. Saving memory to a disk is the longest of its answers.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -70,7 +70,7 @@ impl Api {
             Ok(fault) => fault.fault_message,
             Err(_) => format!("{status}: {}", String::from_utf8_lossy(&body)),
         };
-        Err(ControlError::Refused { command: C::NAME, reason })
+        Err(ControlError::Refused { command: C::NAME, reason: printable(&reason) })
     }
 }
 
@@ -116,7 +116,7 @@ mod tests {
             launch::paths,
             requests::{
                 Action, ActionType, BootSource, CpuConfiguration, Drive, MachineConfiguration, MemoryBackend,
-                SnapshotCreate, SnapshotLoad, Vm, VmState, Vsock, VsockOverride,
+                Serial, SnapshotCreate, SnapshotLoad, Vm, VmState, Vsock, VsockOverride,
             },
         },
         *,
@@ -171,6 +171,7 @@ mod tests {
     async fn a_restore_is_one_request() {
         let (stream, stand_in) = stand_in();
         let mut api = Api::over(stream).await.unwrap();
+        api.call(&Serial { serial_out_path: paths::SERIAL }).await.unwrap();
         api.call(&load()).await.unwrap();
         let expected = json!({
             "snapshot_path": "/vm/state",
@@ -178,7 +179,7 @@ mod tests {
             "resume_vm": true,
             "vsock_override": { "uds_path": "/run/vsock" },
         });
-        assert_eq!(stand_in.lock().unwrap().taken(), [("PUT /snapshot/load".to_owned(), expected)]);
+        assert_eq!(stand_in.lock().unwrap().taken()[1..], [("PUT /snapshot/load".to_owned(), expected)]);
         // A process takes one snapshot.
         let error = api.call(&load()).await.unwrap_err().to_string();
         assert!(error.contains("not supported after starting the microVM"), "{error}");
@@ -188,6 +189,7 @@ mod tests {
     async fn a_boot_is_described_started_and_saved() {
         let (stream, stand_in) = stand_in();
         let mut api = Api::over(stream).await.unwrap();
+        api.call(&Serial { serial_out_path: paths::SERIAL }).await.unwrap();
         api.call(&MachineConfiguration {
             vcpu_count: 1,
             mem_size_mib: 512,

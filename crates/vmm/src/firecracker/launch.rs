@@ -26,6 +26,7 @@ pub(super) mod paths {
     pub(in super::super) const VSOCK: &str = "/run/vsock";
     pub(in super::super) const API: &str = "/run/api";
     pub(in super::super) const METRICS: &str = "/run/metrics";
+    pub(in super::super) const SERIAL: &str = "/run/serial";
 
     // The same in the run directory, seen from the host.
     pub(in super::super) const VSOCK_NAME: &str = "vsock";

@@ -16,7 +16,7 @@ use rustix::fs::{Gid, Mode, Uid, fchmod, fchown};
 use tokio::{
     net::{UnixListener, UnixStream},
     sync::watch,
-    time::sleep_until,
+    time::{sleep_until, timeout},
 };
 
 use super::{
@@ -26,7 +26,7 @@ use super::{
     launch::{self, paths},
     requests::{
         Action, ActionType, BootSource, CpuConfiguration, Drive, Logger, MachineConfiguration, MemoryBackend,
-        SnapshotCreate, SnapshotLoad, Vm, VmState, Vsock, VsockOverride,
+        Serial, SnapshotCreate, SnapshotLoad, Vm, VmState, Vsock, VsockOverride,
     },
     run_directory::RunDirectory,
     vsock,
@@ -45,6 +45,9 @@ const START_PATIENCE: Duration = Duration::from_secs(60);
 
 /// The largest device state, in bytes. It is some 30 kB for each virtual processor.
 const MAX_STATE_BYTES: u64 = 64 << 20;
+
+/// How long a Firecracker may take to write its metrics.
+const METRICS_PATIENCE: Duration = Duration::from_secs(2);
 
 /// The longest report of metrics that is kept, in bytes.
 const MAX_METRICS_BYTES: u64 = 64 << 10;
@@ -105,7 +108,13 @@ impl Listening {
             _ = jailed.wait() => Err(ControlError::Closed { command: "start" }),
         };
         let resumes_vsock = settings.installation.resumes_vsock();
-        match listening {
+        let prepared = match listening {
+            // The guest's kernel is told to leave its serial port alone; one that a program has taken over does as it likes.
+            // What it writes there would be among Firecracker's own words, by which its end is judged.
+            Ok(mut api) => api.call(&Serial { serial_out_path: paths::SERIAL }).await.map(|()| api),
+            Err(source) => Err(source),
+        };
+        match prepared {
             Ok(api) => Ok(Self { jailed, api, run, metrics, resumes_vsock }),
             Err(source) => {
                 let said = jailed.into_last_words(&source).await;
@@ -114,14 +123,12 @@ impl Listening {
         }
     }
 
-    /// What Firecracker has reported of itself so far: lines of JSON.
-    fn metrics(&self) -> String {
-        let mut report = Vec::new();
+    /// Adds what Firecracker has reported of itself since it was last asked: lines of JSON.
+    fn read_metrics(&self, report: &mut Vec<u8>) {
         if let Some(fifo) = self.metrics.as_ref().and_then(|fifo| fifo.try_clone().ok()) {
             // It ends in an error where there is no more: the fifo does not block.
-            let _ = File::from(fifo).take(MAX_METRICS_BYTES).read_to_end(&mut report);
+            let _ = File::from(fifo).take(MAX_METRICS_BYTES).read_to_end(report);
         }
-        String::from_utf8_lossy(&report).into_owned()
     }
 }
 
@@ -281,9 +288,13 @@ impl MicroVm for FirecrackerVm {
                 }
             }
         }
-        vsock::connect(&self.vmm.run, paths::VSOCK_NAME, deadline)
-            .await
-            .map_err(|source| ControlError::Io { command, source })
+        vsock::connect(&self.vmm.run, paths::VSOCK_NAME, deadline).await.map_err(|source| {
+            if source.kind() == io::ErrorKind::TimedOut {
+                ControlError::TimedOut { command, after: patience }
+            } else {
+                ControlError::Io { command, source }
+            }
+        })
     }
 
     fn pausing(&mut self) -> Option<&mut dyn Pausing> {
@@ -308,9 +319,14 @@ impl MicroVm for FirecrackerVm {
     }
 
     async fn metrics(&mut self) -> Option<String> {
+        // Before it is asked for more as well: a full fifo takes none.
+        let mut report = Vec::new();
+        self.vmm.read_metrics(&mut report);
         let flush = Action { action_type: ActionType::FlushMetrics };
-        self.vmm.api.call(&flush).await.ok()?;
-        Some(self.vmm.metrics())
+        // One that has ended, or does not answer, may have reported before.
+        let _ = timeout(METRICS_PATIENCE, self.vmm.api.call(&flush)).await;
+        self.vmm.read_metrics(&mut report);
+        Some(String::from_utf8_lossy(&report).into_owned())
     }
 }
 

@@ -28,7 +28,7 @@ use async_trait::async_trait;
 use self::machine::{FirecrackerVm, Standby};
 pub use self::{
     cpu_template::{CpuTemplate, CpuTemplateError},
-    probe::{Installation, OLDEST, ProbeError, find, version},
+    probe::{Installation, OLDEST, ProbeError, find, jailer_of, version},
 };
 use crate::{
     backend::{BootError, MicroVm, RestoreError, SavableVm, Snapshots, StandbyVmm, Vmm, VmmIdentity},
@@ -62,7 +62,8 @@ impl Firecracker {
     }
 }
 
-/// The guest kernel's command line. No serial console: it would be a way out for the guest that nobody needs, and slow.
+/// The guest kernel's command line. No serial console: it would be a way out for the guest that nobody needs, and slow. The
+/// device is there all the same; where what is written to it goes, see `Listening::start`.
 /// A panic ends in a triple fault, an agent's end in a reset: so the two can be told apart.
 const KERNEL_COMMAND_LINE: &str = "8250.nr_uarts=0 quiet loglevel=3 panic=-1 reboot=t pci=off \
      random.trust_cpu=on mitigations=off audit=0 rcupdate.rcu_expedited=1 init_on_alloc=0 hardened_usercopy=off \

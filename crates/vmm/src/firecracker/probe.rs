@@ -90,9 +90,14 @@ pub fn find(directories: &[PathBuf], path: Option<&OsStr>) -> Result<PathBuf, Pr
         .ok_or(ProbeError::Missing)
 }
 
+/// Where the jailer of the Firecracker at `program` is to be.
+pub fn jailer_of(program: &Path) -> PathBuf {
+    program.with_file_name(JAILER)
+}
+
 /// Asks `program` for its version, and looks for the jailer beside it.
 pub fn version(program: &Path) -> Result<Installation, ProbeError> {
-    let jailer = program.with_file_name(JAILER);
+    let jailer = jailer_of(program);
     if !jailer.is_file() {
         return Err(ProbeError::NoJailer { program: program.to_owned() });
     }

@@ -88,6 +88,14 @@ pub(super) struct Vsock<'a> {
 
 call!(Vsock<'_>, PUT, "PUT /vsock", "/vsock");
 
+/// Where goes what a guest writes to its serial port.
+#[derive(Debug, Serialize)]
+pub(super) struct Serial<'a> {
+    pub(super) serial_out_path: &'a str,
+}
+
+call!(Serial<'_>, PUT, "PUT /serial", "/serial");
+
 /// How much Firecracker logs from now on.
 #[derive(Debug, Serialize)]
 pub(super) struct Logger {

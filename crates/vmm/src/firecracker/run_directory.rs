@@ -15,7 +15,7 @@ use std::{
 };
 
 use rustix::{
-    fs::{AtFlags, FileType, Mode, OFlags, chmodat, fstat, inotify, openat, statat},
+    fs::{AtFlags, FileType, Mode, OFlags, chmod, fstat, inotify, openat, statat},
     io::Errno,
 };
 use tokio::{
@@ -70,18 +70,25 @@ impl RunDirectory {
 
     /// Connects to the socket `name`.
     pub(super) async fn connect(&self, name: &str) -> io::Result<UnixStream> {
+        let socket = self.open_socket(name)?;
+        UnixStream::connect(format!("/proc/self/fd/{}", socket.as_raw_fd())).await
+    }
+
+    /// A descriptor of the socket `name`, which is that and no link.
+    fn open_socket(&self, name: &str) -> io::Result<OwnedFd> {
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let socket = openat(&self.0, name, flags, Mode::empty())?;
         if FileType::from_raw_mode(fstat(&socket)?.st_mode) != FileType::Socket {
             return Err(Errno::NOTSOCK.into());
         }
-        UnixStream::connect(format!("/proc/self/fd/{}", socket.as_raw_fd())).await
+        Ok(socket)
     }
 
     /// Makes the socket `name`, to which the VMM may connect.
     pub(super) fn listen(&self, name: &str) -> io::Result<UnixListener> {
         let listener = BlockingListener::bind(self.path(name))?;
-        chmodat(&self.0, name, Mode::from_raw_mode(0o666), AtFlags::empty())?;
+        let made = self.open_socket(name)?;
+        chmod(format!("/proc/self/fd/{}", made.as_raw_fd()), Mode::from_raw_mode(0o666))?;
         listener.set_nonblocking(true)?;
         UnixListener::from_std(listener)
     }

@@ -32,13 +32,35 @@ fn version() -> Option<Version> {
     };
     let unified = fs::read_to_string(format!("{MOUNT_POINT}/cgroup.controllers")).unwrap_or_default();
     let has = |name| unified.split_whitespace().any(|controller| controller == name);
-    if has("memory") && has("pids") && writable("") {
+    if has("memory") && has("pids") && writable("") && may_delegate() {
         Some(Version::Unified)
     } else if writable("memory") && writable("pids") {
         Some(Version::Split)
     } else {
         None
     }
+}
+
+/// Whether what is mounted passes the controllers on to groups beneath it, or can be made to: below the root of all groups,
+/// which has no type, that is refused while there are processes in it (`cgroup-v2.rst` of Linux, no internal processes).
+fn may_delegate() -> bool {
+    let root = Path::new(MOUNT_POINT);
+    passes_on(root).unwrap_or(false) || !root.join("cgroup.type").exists()
+}
+
+/// Whether a group passes the controllers that we use on to those beneath it.
+fn passes_on(group: &Path) -> io::Result<bool> {
+    let text = fs::read_to_string(group.join("cgroup.subtree_control"))?;
+    Ok(["memory", "pids"].iter().all(|wanted| text.split_whitespace().any(|name| name == *wanted)))
+}
+
+/// Removes the group of a VMM whose supervisor could not: once the kernel has ended the VMM. Whether none is left.
+pub(super) fn remove_left(name: &str) -> bool {
+    ["", "memory", "pids"]
+        .iter()
+        .map(|controller| Path::new(MOUNT_POINT).join(controller).join(PARENT).join(name))
+        .filter(|group| group.exists())
+        .all(|group| fs::remove_dir(group).is_ok())
 }
 
 /// The group of one VMM. By the time that it is removed the VMM must have ended.
@@ -133,11 +155,8 @@ fn keep_out_of_swap(group: &Path) -> io::Result<()> {
 fn delegate(parent: &Path) -> io::Result<()> {
     fs::create_dir_all(parent)?;
     for directory in [Path::new(MOUNT_POINT), parent] {
-        let control = directory.join("cgroup.subtree_control");
-        let passed_on = fs::read_to_string(&control)?;
-        let passes = |wanted| passed_on.split_whitespace().any(|controller| controller == wanted);
-        if !passes("memory") || !passes("pids") {
-            fs::write(control, "+memory +pids")?;
+        if !passes_on(directory)? {
+            fs::write(directory.join("cgroup.subtree_control"), "+memory +pids")?;
         }
     }
     Ok(())

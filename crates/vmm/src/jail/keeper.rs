@@ -11,7 +11,7 @@ use std::{
 };
 
 use rustix::{
-    process::{Pid, Signal, WaitOptions, set_parent_process_death_signal, waitpid},
+    process::{Pid, WaitOptions, waitpid},
     thread::CapabilitySet,
 };
 
@@ -19,7 +19,7 @@ use super::supervisor::give_up_capabilities;
 use crate::sys;
 
 /// Leaves this process as the keeper and returns in a child of it. To be called between fork and exec, as PID 1 of a
-/// new namespace. The keeper writes the child's wait status to `status`, and ends.
+/// new namespace that dies with its parent. The keeper writes the child's wait status to `status`, and ends.
 pub(super) fn stay_behind(status: &OwnedFd) -> io::Result<()> {
     let Some(child) = sys::fork()? else { return Ok(()) };
     let kept = keep(child, status);
@@ -27,7 +27,6 @@ pub(super) fn stay_behind(status: &OwnedFd) -> io::Result<()> {
 }
 
 fn keep(child: Pid, status: &OwnedFd) -> io::Result<()> {
-    set_parent_process_death_signal(Some(Signal::KILL))?;
     // It waits for children of its own namespace, and for that needs no power.
     give_up_capabilities(CapabilitySet::empty())?;
     let mut status = File::from(status.try_clone()?);

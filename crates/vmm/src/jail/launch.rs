@@ -10,7 +10,7 @@ use std::{
     path::PathBuf,
     process::Stdio,
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
@@ -23,11 +23,17 @@ use tokio::{
     time::timeout,
 };
 
-use super::spec::{JailSpec, Report};
+use super::{
+    cgroup,
+    spec::{JailSpec, Report},
+};
 use crate::backend::{ControlError, Exit, LastWords};
 
 /// How much is kept of what a VMM prints.
 const OUTPUT_BYTES: usize = 8 << 10;
+
+/// How much a VMM may print in a second, before it has to wait for the next. A boot prints some 10 kB.
+const OUTPUT_BYTES_A_SECOND: usize = 1 << 20;
 
 /// How long a jail may take to be built on a busy host.
 const START_PATIENCE: Duration = Duration::from_secs(60);
@@ -80,6 +86,8 @@ pub enum LaunchError {
 
 /// A VMM in its jail. Dropping it ends both.
 pub struct Jailed {
+    /// The microVM's name, and its cgroup's.
+    name: String,
     process: u32,
     /// Whether that is the keeper of the VMM.
     kept: bool,
@@ -120,6 +128,7 @@ impl Jailed {
         ours.set_nonblocking(true).map_err(LaunchError::Control)?;
         let control = UnixStream::from_std(ours).map_err(LaunchError::Control)?;
         let mut jailed = Self {
+            name: spec.name.clone(),
             process: 0,
             kept: spec.launcher.is_some(),
             supervisor: child,
@@ -146,18 +155,19 @@ impl Jailed {
 
     /// Waits for the VMM to end by itself.
     pub async fn wait(&mut self) -> Exit {
-        if let Some(exit) = &self.exit {
-            return exit.clone();
-        }
-        let exit = match self.report().await {
-            Some(Report::Exited { code: 0 }) => Exit::GuestShutdown,
-            Some(Report::Exited { code }) => Exit::Failed { code },
-            Some(Report::Signalled { signal }) => Exit::by_signal(signal),
-            _ => Exit::Lost,
+        let exit = match self.exit.clone() {
+            Some(exit) => exit,
+            None => match self.report().await {
+                Some(Report::Exited { code: 0 }) => Exit::GuestShutdown,
+                Some(Report::Exited { code }) => Exit::Failed { code },
+                Some(Report::Signalled { signal }) => Exit::by_signal(signal),
+                _ => Exit::Lost,
+            },
         };
+        // It is told once. Whoever waits may give up meanwhile, and wait again.
+        self.exit = Some(exit.clone());
         // All that it printed is to be there: the supervisor ends now, and with it the last who could print.
         self.output.end().await;
-        self.exit = Some(exit.clone());
         exit
     }
 
@@ -166,7 +176,20 @@ impl Jailed {
         self.control = None;
         // It kills the VMM, removes its cgroup, and ends. If it was killed itself, so was the VMM, by the kernel.
         // There is no answer to a failed wait but to go on: the process is not ours any more then.
-        let _ = self.supervisor.wait().await;
+        let ended = self.supervisor.wait().await;
+        if !ended.is_ok_and(|status| status.success()) {
+            self.remove_cgroup().await;
+        }
+    }
+
+    /// Removes the cgroup of a VMM whose supervisor was killed, once the kernel has killed the VMM for that.
+    async fn remove_cgroup(&self) {
+        const PATIENCE: Duration = Duration::from_secs(2);
+        let deadline = Instant::now() + PATIENCE;
+        while !cgroup::remove_left(&self.name) && Instant::now() < deadline {
+            // Nobody tells of the end of somebody else's child's child.
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 
     /// The end of what the VMM printed, its guest's console included.
@@ -236,9 +259,10 @@ impl Output {
 
     /// Waits for the last of it, once nobody is left to print.
     async fn end(&mut self) {
-        if let Some(reader) = self.reader.take() {
+        if let Some(reader) = &mut self.reader {
             // It ends with the pipe. What does not come within that time is no word of the VMM's.
             let _ = timeout(LAST_WORDS_PATIENCE, reader).await;
+            self.reader = None;
         }
     }
 }
@@ -246,9 +270,16 @@ impl Output {
 /// Keeps the last bytes of what the VMM prints, and never lets it wait.
 async fn keep_tail(mut pipe: ChildStderr, tail: Arc<Mutex<Vec<u8>>>, bytes: watch::Sender<u64>) {
     let mut buffer = [0; 4096];
+    let (mut second, mut read) = (Instant::now(), 0);
     while let Ok(length) = pipe.read(&mut buffer).await {
         if length == 0 {
             break;
+        }
+        // One that prints without end waits in its pipe, instead of keeping this process busy.
+        read += length;
+        if read > OUTPUT_BYTES_A_SECOND {
+            tokio::time::sleep_until((second + Duration::from_secs(1)).into()).await;
+            (second, read) = (Instant::now(), 0);
         }
         {
             let mut tail = tail.lock().unwrap_or_else(PoisonError::into_inner);

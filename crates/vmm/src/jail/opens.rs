@@ -47,7 +47,11 @@ impl ReadOnlyFiles {
         };
         let path = self.path(open.process, open.path).unwrap_or_default();
         let answered = match self.files.iter().find(|(jail, _)| *jail == path) {
-            Some((_, file)) => sys::answer_open(listener, open.id, file.as_fd()),
+            Some((_, file)) => match sys::answer_open(listener, open.id, file.as_fd()) {
+                // It has as many descriptors as it may have: its own fault, and no end of ours.
+                Err(error) if error != Errno::NOENT => sys::refuse_open(listener, open.id, error),
+                answered => answered,
+            },
             // The path may have changed since it was read, and that is no harm: the jail has nothing else that
             // may be written but what was meant to be.
             None => sys::let_open_continue(listener, open.id),

@@ -1,6 +1,7 @@
 //! The process that a supervisor starts: born where it belongs, watched and ended without its number being mistaken.
 
 use std::{
+    cell::Cell,
     fs::File,
     io::{self, Read as _, Write as _},
     os::{
@@ -18,11 +19,22 @@ use rustix::{
 
 use crate::sys;
 
-/// A child of this process.
+/// A child of this process. Dropping it ends it, and waits for its end.
 pub(super) struct Process {
     id: Pid,
     /// Readable when it has ended.
     pidfd: OwnedFd,
+    /// Whether its end was waited for.
+    is_over: Cell<bool>,
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if !self.is_over.get() {
+            // There is nobody to be told: whoever drops it is ending over another error.
+            let _ = self.kill().and_then(|()| self.wait());
+        }
+    }
 }
 
 impl AsFd for Process {
@@ -51,7 +63,7 @@ impl Process {
         drop(failed);
         // With it go our copies of what the child alone is to have.
         drop(command);
-        let process = Self { id, pidfd: pidfd_open(id, PidfdFlags::empty())? };
+        let process = Self { id, pidfd: pidfd_open(id, PidfdFlags::empty())?, is_over: Cell::new(false) };
         let mut error = [0; 4];
         match File::from(failure).read_exact(&mut error) {
             Ok(()) => {
@@ -79,7 +91,10 @@ impl Process {
     pub(super) fn wait(&self) -> io::Result<ExitStatus> {
         loop {
             match waitpid(Some(self.id), WaitOptions::empty()) {
-                Ok(Some((_, status))) => return Ok(ExitStatus::from_raw(status.as_raw())),
+                Ok(Some((_, status))) => {
+                    self.is_over.set(true);
+                    return Ok(ExitStatus::from_raw(status.as_raw()));
+                }
                 Ok(None) | Err(Errno::INTR) => {}
                 Err(error) => return Err(error.into()),
             }

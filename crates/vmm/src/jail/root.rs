@@ -97,8 +97,9 @@ pub(super) fn enter(spec: &JailSpec) -> io::Result<()> {
 /// Where the VMM's sockets are, as it sees them.
 const RUN: &str = "/run";
 
-/// A fifo in [`RUN`], for what the VMM has to tell besides its log.
-const METRICS: &str = "metrics";
+/// Fifos in [`RUN`]: for what the VMM has to tell besides its log, and for what a guest writes to its serial port, which
+/// nobody reads.
+const FIFOS: [&str; 2] = ["metrics", "serial"];
 
 /// What a launcher may put into its root: a copy of the VMM, some 4 MB, and sockets.
 const LAUNCHER_ROOT_OPTIONS: &std::ffi::CStr = c"size=32m,mode=0755";
@@ -114,11 +115,13 @@ fn make_run_directory(spec: &JailSpec) -> io::Result<()> {
         mount("run", &run, "tmpfs", flags, c"size=1m,mode=0700")
             .map_err(|error| about("mount the run directory", error))?;
     }
-    let fifo = run.join(METRICS);
     let mode = Mode::from_raw_mode(0o666);
-    mknodat(CWD, &fifo, FileType::Fifo, mode, 0).map_err(|error| about("make a fifo", error))?;
-    // Past this process's umask.
-    chmod(&fifo, mode).map_err(|error| about("make a fifo", error))
+    for fifo in FIFOS.map(|name| run.join(name)) {
+        mknodat(CWD, &fifo, FileType::Fifo, mode, 0).map_err(|error| about("make a fifo", error))?;
+        // Past this process's umask.
+        chmod(&fifo, mode).map_err(|error| about("make a fifo", error))?;
+    }
+    Ok(())
 }
 
 /// A descriptor of the VMM's directory for its sockets, after [`enter`].

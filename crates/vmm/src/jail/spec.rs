@@ -8,8 +8,9 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-/// The number of the first descriptor that is passed to the VMM; the others follow it.
-pub const FIRST_DESCRIPTOR: i32 = 20;
+/// The number of the first descriptor that is passed to the VMM; the others follow it. Beyond those that the supervisor has
+/// open, some twenty.
+pub const FIRST_DESCRIPTOR: i32 = 64;
 
 /// A VMM process and all that it may see.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

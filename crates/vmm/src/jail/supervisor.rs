@@ -12,14 +12,17 @@ use std::{
 };
 
 use rustix::{
-    event::{PollFd, PollFlags, poll},
+    event::{PollFd, PollFlags, Timespec, poll},
     io::{Errno, FdFlags, fcntl_dupfd_cloexec, fcntl_setfd},
     net::{
         RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
         SendFlags, recvmsg, sendmsg,
     },
     pipe::{PipeFlags, pipe_with},
-    process::{Resource, Rlimit, Signal, set_parent_process_death_signal, setrlimit, setsid},
+    process::{
+        PidfdFlags, Resource, Rlimit, Signal, getpid, pidfd_open, set_parent_process_death_signal, setrlimit,
+        setsid,
+    },
     thread::{
         CapabilitySet, CapabilitySets, Gid, Uid, UnshareFlags, remove_capability_from_bounding_set,
         set_capabilities, set_no_new_privs, set_thread_groups, set_thread_res_gid, set_thread_res_uid,
@@ -27,7 +30,7 @@ use rustix::{
 };
 
 use super::{
-    cgroup::{Entrance, Group, Remover},
+    cgroup::{Entrance, Group},
     keeper,
     opens::ReadOnlyFiles,
     process::Process,
@@ -38,6 +41,9 @@ use crate::sys;
 
 /// The longest specification, in bytes.
 const MAX_SPEC_BYTES: usize = 1 << 20;
+
+/// The first descriptor behind stdin, stdout and stderr.
+const FIRST_OF_OURS: i32 = 3;
 
 /// The most descriptors that a VMM can be given.
 const MAX_DESCRIPTORS: usize = 8;
@@ -84,14 +90,16 @@ fn send(control: &mut UnixStream, report: &Report) -> io::Result<()> {
 
 /// Builds the jail and stays until the VMM ends. Nothing where the host process ended first.
 fn jailed(control: &mut UnixStream) -> Result<Option<Report>, Failure> {
-    // Out of the terminal's reach: Ctrl-C is for the host process to decide about.
+    // Out of the terminal's reach, and deaf to those who ask all of a service's processes to end: what ends this one is the
+    // end of the host process. Else nobody would be left to remove the cgroup.
     setsid().step("start a session")?;
+    sys::ignore_requests_to_end().step("start a session")?;
     let (spec, mut descriptors) = receive(control).step("read the specification")?;
     let group = match spec.cgroup {
         Some(limits) => Group::create(&spec.name, limits).step("make a cgroup")?,
         None => None,
     };
-    let remover = group.as_ref().map(Group::remover).transpose().step("open the cgroup")?;
+    let _remover = group.as_ref().map(Group::remover).transpose().step("open the cgroup")?;
     let entrance = group.as_ref().map(Group::entrance).transpose().step("open the cgroup")?;
     let read_only = read_only_files(&spec).step("open the memory file")?;
     enter_namespaces(&spec).step("enter namespaces")?;
@@ -111,12 +119,11 @@ fn jailed(control: &mut UnixStream) -> Result<Option<Report>, Failure> {
         set_no_new_privs(true).step("give up capabilities")?;
     }
     if send(control, &Report::Started { process: process.id() }).is_err() {
-        // The host process has ended meanwhile. A cgroup can be removed once nobody is in it.
-        process.kill().step("kill the VMM")?;
-        process.wait().step("wait for the VMM")?;
+        // The host process has ended meanwhile.
         return Ok(None);
     }
-    watch(control, &process, read_only.zip(listener), status, remover)
+    // An error ends the VMM as well: it is dropped before the cgroup is removed.
+    watch(control, &process, read_only.zip(listener), status)
 }
 
 /// The specification and the VMM's descriptors.
@@ -197,7 +204,7 @@ fn start(
     let device_groups = device_groups(spec)?;
     let mut command = Command::new(&spec.program);
     // Where our stderr goes the host process keeps the end of what is printed; nothing is read from its stdout.
-    let output = rustix::io::dup(rustix::stdio::stderr())?;
+    let output = fcntl_dupfd_cloexec(rustix::stdio::stderr(), FIRST_OF_OURS)?;
     command.args(&spec.args).env_clear().stdin(Stdio::null()).stdout(output);
     // One malloc arena: the VMM has few threads, and each arena costs every clone memory.
     command.env("MALLOC_ARENA_MAX", "1");
@@ -206,7 +213,12 @@ fn start(
         Some(Entrance::Move(files)) => (None, files),
         None => (None, Vec::new()),
     };
+    let supervisor = pidfd_open(getpid(), PidfdFlags::empty())?;
     sys::before_exec(&mut command, move || {
+        // First of all, and with a look whether it came too late. A change of user forgets it, so it comes again below.
+        die_with(&supervisor)?;
+        // Whatever was inherited, down from whoever started the host process, is none of the VMM's.
+        sys::close_on_exec_from(FIRST_OF_OURS.unsigned_abs())?;
         for door in &mut doors {
             door.write_all(b"0")?;
         }
@@ -230,8 +242,7 @@ fn start(
         }
         give_up_capabilities(CapabilitySet::empty())?;
         set_no_new_privs(true)?;
-        // A change of user forgets this, so it comes after.
-        set_parent_process_death_signal(Some(Signal::KILL))?;
+        die_with(&supervisor)?;
         for (number, descriptor) in (FIRST_DESCRIPTOR..).zip(&descriptors) {
             let passed = fcntl_dupfd_cloexec(descriptor, number)?;
             fcntl_setfd(&passed, FdFlags::empty())?;
@@ -253,6 +264,16 @@ fn start(
 fn device_groups(spec: &JailSpec) -> io::Result<Vec<Gid>> {
     let devices = spec.files.iter().filter(|file| file.access == Access::Device);
     devices.map(|file| Ok(Gid::from_raw(fs::metadata(&file.jail)?.gid()))).collect()
+}
+
+/// Has this process killed when its parent, the supervisor, ends, and ends it where that has happened already.
+fn die_with(supervisor: &OwnedFd) -> io::Result<()> {
+    set_parent_process_death_signal(Some(Signal::KILL))?;
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    match poll(&mut [PollFd::new(supervisor, PollFlags::IN)], Some(&now))? {
+        0 => Ok(()),
+        _ => Err(Errno::SRCH.into()),
+    }
 }
 
 /// Keeps no capabilities but these.
@@ -319,7 +340,6 @@ fn watch(
     process: &Process,
     opens: Option<(ReadOnlyFiles, OwnedFd)>,
     status_of_kept: Option<OwnedFd>,
-    cgroup: Option<Remover>,
 ) -> Result<Option<Report>, Failure> {
     let mut opens = opens;
     loop {
@@ -341,7 +361,6 @@ fn watch(
                 process.kill().step("kill the VMM")?;
             }
             let mut status = process.wait().step("wait for the VMM")?;
-            drop(cgroup);
             let mut kept = [0; 4];
             if let Some(Ok(())) = status_of_kept.map(|pipe| File::from(pipe).read_exact(&mut kept)) {
                 status = ExitStatus::from_raw(i32::from_ne_bytes(kept));

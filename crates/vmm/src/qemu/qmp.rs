@@ -18,7 +18,7 @@ use tokio::{
     time::timeout,
 };
 
-use crate::backend::ControlError;
+use crate::backend::{ControlError, printable};
 
 /// The longest line that QEMU may send, in bytes.
 const MAX_LINE_BYTES: u64 = 1 << 20;
@@ -148,8 +148,8 @@ async fn within<T>(
 }
 
 fn refused(command: &'static str, answer: &Value) -> ControlError {
-    let reason = answer["error"]["desc"].as_str().unwrap_or("it gave no reason").to_owned();
-    ControlError::Refused { command, reason }
+    let reason = answer["error"]["desc"].as_str().unwrap_or("it gave no reason");
+    ControlError::Refused { command, reason: printable(reason) }
 }
 
 #[cfg(test)]

@@ -37,7 +37,7 @@ const LIBRARIES: [&str; 6] =
     ["/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/share/qemu", "/usr/share/seabios"];
 
 /// Its jailer makes the devices, of which `/dev/net/tun` leads nowhere: it has no network.
-const FIRECRACKER_FILES: [&str; 11] = [
+const FIRECRACKER_FILES: [&str; 12] = [
     "/dev/kvm",
     "/dev/net/tun",
     "/dev/urandom",
@@ -45,6 +45,7 @@ const FIRECRACKER_FILES: [&str; 11] = [
     "/firecracker.pid",
     "/run/api",
     "/run/metrics",
+    "/run/serial",
     "/run/vsock",
     "/vm/memory",
     "/vm/rootfs.ext4",

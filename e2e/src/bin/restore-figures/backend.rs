@@ -66,6 +66,11 @@ impl Backend {
         })
     }
 
+    /// Whether what it runs on is no host that is emulated itself: the stand-in and emulation need no KVM.
+    pub(crate) fn is_native(&self) -> bool {
+        self.name == "qemu-tcg" || self.name.contains("stand-in")
+    }
+
     /// What is measured, for people.
     pub(crate) fn title(&self) -> String {
         let identity = match self.wired() {

@@ -11,6 +11,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use e2e::{TestHost, program};
+use engine::Phases;
 use protocol::{
     Bytes, GENERATION, frame,
     limits::ENTROPY_BYTES,
@@ -30,17 +31,15 @@ const SCRIPT: &str = include_str!("../../../lab/by-hand.py");
 #[derive(Default)]
 pub(crate) struct Compared {
     /// By hand, in a Firecracker that was waiting.
-    pub(crate) hand_waiting: Vec<Duration>,
+    pub(crate) hand_waiting: Vec<Phases>,
     /// Ours, the same.
-    pub(crate) ours_waiting: Vec<Duration>,
+    pub(crate) ours_waiting: Vec<Phases>,
     /// By hand, from starting a Firecracker without any jail.
     pub(crate) hand_started: Vec<Duration>,
     /// Ours, from starting one in its jail.
     pub(crate) ours_started: Vec<Duration>,
-    /// By hand: the state loaded, the guest not yet resumed.
-    pub(crate) hand_load: Vec<Duration>,
-    /// By hand: and then resumed.
-    pub(crate) hand_resume: Vec<Duration>,
+    /// By hand, loaded and resumed in two calls.
+    pub(crate) hand_split: Vec<Phases>,
     /// The script as a whole process, and `host --snapshot`.
     pub(crate) hand_command: Vec<Duration>,
     pub(crate) ours_command: Vec<Duration>,
@@ -51,8 +50,18 @@ pub(crate) struct Compared {
 struct Told {
     load: f64,
     resume: f64,
-    answer: f64,
+    connect: f64,
+    handshake: f64,
+    run: f64,
     stdout: String,
+}
+
+impl From<Told> for Phases {
+    fn from(told: Told) -> Self {
+        let [load, resume, connect, handshake, run] =
+            [told.load, told.resume, told.connect, told.handshake, told.run].map(Duration::from_secs_f64);
+        Self { load, resume: Some(resume), connect, handshake, run, ..Self::default() }
+    }
 }
 
 /// Compares, where the backend is Firecracker and this host has a guest for it.
@@ -66,12 +75,12 @@ pub(crate) fn compared(backend: &Backend, runs: u32) -> Result<Option<Compared>>
     let mut compared = Compared::default();
     for round in 0..=runs {
         let waiting = script.sample("waiting")?;
-        let ours_waiting = runtime.block_on(async {
+        let mut ours_waiting = runtime.block_on(async {
             let standby = engine.stand_by(&python().name, MACHINE).await?;
-            let started = Instant::now();
-            let phases = answered(standby.restore().await?).await?;
-            anyhow::Ok(started.elapsed().saturating_sub(phases.end))
+            answered(standby.restore().await?).await
         })?;
+        // What stands by was started before.
+        ours_waiting.process = Duration::ZERO;
         let started = script.sample("started")?;
         let ours_started = runtime.block_on(async {
             let started = Instant::now();
@@ -86,12 +95,11 @@ pub(crate) fn compared(backend: &Backend, runs: u32) -> Result<Option<Compared>>
             // Files come into the page cache.
             continue;
         }
-        compared.hand_waiting.push(Duration::from_secs_f64(waiting.answer));
+        compared.hand_waiting.push(waiting);
         compared.ours_waiting.push(ours_waiting);
-        compared.hand_started.push(Duration::from_secs_f64(started.answer));
+        compared.hand_started.push(started.start() + started.run);
         compared.ours_started.push(ours_started);
-        compared.hand_load.push(Duration::from_secs_f64(split.load));
-        compared.hand_resume.push(Duration::from_secs_f64(split.resume));
+        compared.hand_split.push(split);
         compared.hand_command.push(hand_command);
         compared.ours_command.push(ours_command);
     }
@@ -164,13 +172,13 @@ impl Script {
         Ok(Self { process, stdin, stdout })
     }
 
-    fn sample(&mut self, kind: &str) -> Result<Told> {
+    fn sample(&mut self, kind: &str) -> Result<Phases> {
         writeln!(self.stdin, "{kind}").context("tell the script")?;
         let mut line = String::new();
         self.stdout.read_line(&mut line).context("read what the script tells")?;
         let told: Told = serde_json::from_str(&line).with_context(|| format!("the script said {line:?}"))?;
         ensure!(told.stdout == HELLO.1, "the guest said {:?}", told.stdout);
-        Ok(told)
+        Ok(told.into())
     }
 }
 

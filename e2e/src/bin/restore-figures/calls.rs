@@ -40,6 +40,8 @@ pub(crate) struct Calls {
     pub(crate) counts: BTreeMap<(&'static str, Role), u32>,
     /// Requests to the VMM's API from the asking process.
     pub(crate) api: u32,
+    /// Those of them that are the restore, and not the start of the VMM.
+    pub(crate) api_of_restore: u32,
     /// Forks of the asking process that copy its memory.
     pub(crate) forks: u32,
     /// Files copied by our processes.
@@ -125,7 +127,9 @@ impl Calls {
         let name = call.split('(').next().unwrap_or_default();
         if role == Role::Host {
             let sends = ["write", "writev", "sendto", "sendmsg"].contains(&name);
-            self.api += u32::from(sends && (call.contains("PUT /") || call.contains("PATCH /")));
+            let asks = u32::from(sends && (call.contains("PUT /") || call.contains("PATCH /")));
+            self.api += asks;
+            self.api_of_restore += if part == PARTS[1] { asks } else { 0 };
             let shares_memory = call.contains("CLONE_VM");
             self.forks += u32::from(name == "fork" || name.starts_with("clone") && !shares_memory);
         }
@@ -211,6 +215,6 @@ mod tests {
         assert_eq!(count("process", Role::Jailer), 1);
         assert_eq!(count("process", Role::Vmm), 1);
         assert_eq!(count("restore", Role::Vmm), 2);
-        assert_eq!((calls.api, calls.forks, calls.copies), (1, 0, 0));
+        assert_eq!((calls.api, calls.api_of_restore, calls.forks, calls.copies), (1, 1, 0, 0));
     }
 }

@@ -7,16 +7,13 @@ use engine::Phases;
 use crate::{
     by_hand::Compared,
     calls::{Calls, Role},
-    cost::{Sample, Samples},
+    cost::{BAR, Sample, Samples},
     memory::Memory,
 };
 
 type Phase = fn(&Phases) -> Duration;
 
 type Part = fn(&Sample) -> Duration;
-
-/// The bar for processor time of ours, for each restore.
-const BAR: Duration = Duration::from_millis(2);
 
 fn median(mut values: Vec<Duration>) -> Duration {
     values.sort();
@@ -89,8 +86,9 @@ pub(crate) fn calls(calls: &Calls) {
         println!("| {name} | {} | {} | {} |", count("process"), count("restore"), count("run"));
     }
     println!(
-        "\nRequests of Firecracker's API: {}. Forks of the process that asks: {}. Files copied by us: {}.",
-        calls.api, calls.forks, calls.copies
+        "\nRequests of Firecracker's API: {}, {} of them once there is something to be restored. Forks of the process that \
+         asks: {}. Files copied by us: {}.",
+        calls.api, calls.api_of_restore, calls.forks, calls.copies
     );
 }
 
@@ -107,24 +105,24 @@ pub(crate) fn memory(rows: &[Memory]) {
 
 /// How it compares with calls by hand.
 pub(crate) fn by_hand(compared: &Compared) {
+    let answered = |phases: &Vec<Phases>| -> Vec<Duration> {
+        phases.iter().map(|phases| phases.start() + phases.run).collect()
+    };
+    let (hand_waiting, ours_waiting) = (answered(&compared.hand_waiting), answered(&compared.ours_waiting));
     println!(
         "\nRestore and Hello World, by hand and by us, in turns, medians of {}, in ms:\n",
-        compared.hand_waiting.len()
+        hand_waiting.len()
     );
     println!("| from | by hand | ours | ours / by hand, median of pairs |\n|---|---|---|---|");
     for (name, hand, ours) in [
-        (
-            "the API's first call to the answer, Firecracker waiting",
-            &compared.hand_waiting,
-            &compared.ours_waiting,
-        ),
+        ("the API's first call to the answer, Firecracker waiting", &hand_waiting, &ours_waiting),
         (
             "the start of Firecracker to the answer, ours with its jail, by hand without any",
             &compared.hand_started,
             &compared.ours_started,
         ),
         (
-            "the whole command, ours with its jail, by hand without any",
+            "the whole command, ours with its jail, by hand without any and most of it Python's own start",
             &compared.hand_command,
             &compared.ours_command,
         ),
@@ -139,9 +137,19 @@ pub(crate) fn by_hand(compared: &Compared) {
             millis(median(ours.clone()))
         );
     }
-    println!(
-        "\nBy hand, in two calls: load {} ms, resume {} ms.",
-        millis(median(compared.hand_load.clone())),
-        millis(median(compared.hand_resume.clone()))
-    );
+    println!("\nThe first of these by phase, and by hand with the load and the resume in two calls:\n");
+    println!("| phase | by hand | ours | by hand, in two calls |\n|---|---|---|---|");
+    let rows: [(&str, Phase); 5] = [
+        ("load", |phases| phases.load),
+        ("resume", |phases| phases.resume.unwrap_or_default()),
+        ("connect", |phases| phases.connect),
+        ("handshake", |phases| phases.handshake),
+        ("run", |phases| phases.run),
+    ];
+    for (name, phase) in rows {
+        let cell = |all: &[Phases]| millis(median(all.iter().map(phase).collect()));
+        let [hand, ours, split] =
+            [&compared.hand_waiting, &compared.ours_waiting, &compared.hand_split].map(|all| cell(all));
+        println!("| {name} | {hand} | {ours} | {split} |");
+    }
 }
