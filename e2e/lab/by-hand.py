@@ -31,8 +31,8 @@ def start(directory):
     vmm = subprocess.Popen(
         [firecracker, "--api-sock", f"{directory}/api"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, bufsize=0
     )
-    while b"Listening on API socket" not in vmm.stdout.readline():
-        pass
+    while b"Listening on API socket" not in (line := vmm.stdout.readline()):
+        assert line, "Firecracker has ended"
     return vmm
 
 
@@ -53,7 +53,8 @@ def reach_agent(path):
             # A restored guest's vsock loses a request now and then (firecracker issue 5688).
             print("by hand: a CONNECT was lost", file=sys.stderr)
             continue
-        agent.settimeout(None)
+        # Whatever is lost, the script ends, and says so.
+        agent.settimeout(30)
         return agent
 
 
@@ -70,7 +71,9 @@ def call(api, method, path, body):
 def receive(agent, size):
     data = b""
     while len(data) < size:
-        data += agent.recv(size - len(data))
+        part = agent.recv(size - len(data))
+        assert part, "the guest agent has hung up"
+        data += part
     return data
 
 
@@ -89,6 +92,17 @@ def sample(kind):
     os.mkdir(directory)
     began = time.perf_counter()
     vmm = start(directory)
+    try:
+        return measured(kind, directory, began)
+    finally:
+        # Also after an error: it would hold whatever the script's caller waits to be closed.
+        vmm.kill()
+        vmm.wait()
+        vmm.stdout.close()
+        shutil.rmtree(directory)
+
+
+def measured(kind, directory, began):
     api = connect(f"{directory}/api")
     if kind != "started":
         # As ours: told to log no more than warnings, and by that it has answered once.
@@ -111,10 +125,6 @@ def sample(kind):
     greeted = time.perf_counter()
     execution, _ = converse(agent, conversation[2:])
     answered = time.perf_counter()
-    vmm.kill()
-    vmm.wait()
-    vmm.stdout.close()
-    shutil.rmtree(directory)
     return {
         "load": loaded - began,
         "resume": resumed - loaded,
