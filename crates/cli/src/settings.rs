@@ -142,11 +142,22 @@ fn cpu_template(text: &str) -> Result<CpuTemplate, String> {
     if let Some(named) = CpuTemplate::named(text) {
         return Ok(named);
     }
-    let template = std::fs::read(text)
-        .with_context(|| format!("Firecracker has no template {text} built in, and there is no such file"));
+    let template = read_template(Path::new(text));
     let parsed = template.and_then(|text| Ok(CpuTemplate::parse(&text)?));
     // Of an error's sources, the command line shows none.
     parsed.map_err(|error| format!("{error:#}"))
+}
+
+fn read_template(path: &Path) -> anyhow::Result<Vec<u8>> {
+    /// The longest request that Firecracker takes.
+    const MAX_BYTES: u64 = 51_200;
+    let metadata = std::fs::metadata(path).with_context(|| {
+        format!("Firecracker has no template {} built in, and there is no such file", path.display())
+    })?;
+    // Asked before it is opened: opening a pipe would wait for somebody to write to it.
+    anyhow::ensure!(metadata.is_file(), "{} is no regular file", path.display());
+    anyhow::ensure!(metadata.len() <= MAX_BYTES, "{} is larger than {MAX_BYTES} bytes", path.display());
+    std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))
 }
 
 fn default_data_directory() -> PathBuf {
@@ -217,6 +228,7 @@ mod tests {
         assert!(matches!(template(&path), Ok(Some(CpuTemplate::Custom(_)))));
         std::fs::write(&file, r#"{ "cpu": 1 }"#).unwrap();
         assert!(template(&path).unwrap_err().contains("no \"cpu\""));
+        assert!(template("/dev/zero").unwrap_err().contains("no regular file"));
         assert!(template("T9").unwrap_err().contains("no template T9 built in"));
     }
 

@@ -6,7 +6,7 @@ use store::{
     Language,
     snapshot::{CatalogueError, ManifestError, Mismatch, VerifyError},
 };
-use vmm::{BootError, ControlError, Exit, RestoreError, SaveError, spec::MachineSpec};
+use vmm::{BootError, ControlError, Exit, RestoreError, SaveError, printable, spec::MachineSpec};
 
 use crate::{guest_client::GuestError, slots::SlotError};
 
@@ -217,9 +217,10 @@ impl CreateSnapshotError {
             Self::Catalogue(CatalogueError::Io { path, .. }) => {
                 Some(format!("check that {} can be written, and that its disk is not full", path.display()))
             }
-            Self::Save(_) | Self::DiskFull { .. } => {
+            Self::Save(SaveError::File { .. }) | Self::DiskFull { .. } => {
                 Some("free some disk space, or choose another --data-dir".to_owned())
             }
+            Self::Save(_) => Some("infra.operator doctor says what is wrong".to_owned()),
             Self::Digest(error) => error.hint(),
             Self::Proof { .. } => Some("this is a defect: please report it".to_owned()),
         }
@@ -230,11 +231,6 @@ impl CreateSnapshotError {
 fn context(last_words: &str) -> String {
     match last_words.trim() {
         "" => String::new(),
-        said => {
-            // The guest may have written it: no control characters reach a terminal.
-            let said: String =
-                said.chars().map(|c| if c.is_control() && c != '\n' { ' ' } else { c }).collect();
-            format!(" (last words: {said})")
-        }
+        said => format!(" (last words: {})", printable(said)),
     }
 }

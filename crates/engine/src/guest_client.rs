@@ -178,7 +178,10 @@ fn failed(reason: &str) -> GuestError {
 /// Whether a report can be the next one: an agent in a program's hands shall not get the host to keep more than
 /// was asked for.
 fn plausible(execution: &Execution, seen: usize, count: usize, limits: protocol::message::Limits) -> bool {
-    let kept = |captured: &protocol::message::Captured| captured.bytes.0.len() as u64 <= limits.output_bytes;
+    let kept = |captured: &protocol::message::Captured| {
+        let bytes = captured.bytes.0.len() as u64;
+        bytes <= limits.output_bytes && (captured.dropped == 0 || bytes == limits.output_bytes)
+    };
     seen < count && execution.index as usize == seen && kept(&execution.stdout) && kept(&execution.stderr)
 }
 

@@ -16,7 +16,10 @@ use store::{
     },
 };
 use tokio::task::spawn_blocking;
-use vmm::spec::{MachineSpec, SnapshotFiles};
+use vmm::{
+    printable,
+    spec::{MachineSpec, SnapshotFiles},
+};
 
 use crate::{
     engine::{Engine, Standby},
@@ -233,7 +236,7 @@ async fn prove(
         other => {
             let answer = other.map(|execution| {
                 let stderr = String::from_utf8_lossy(&execution.stderr.bytes.0);
-                format!("{:?}, {stderr}", execution.outcome)
+                format!("{:?}, {}", execution.outcome, printable(&stderr))
             });
             Err(CreateSnapshotError::Proof { answer: answer.unwrap_or_default() })
         }

@@ -337,9 +337,34 @@ impl LastWords {
     }
 }
 
-/// The text of a VMM as a terminal may show it: a guest may have written it, or the maker of a snapshot.
-pub(crate) fn printable(text: &str) -> String {
+/// A text of a VMM's, a guest's or a snapshot's as it may be shown among words of ours: no control characters, nothing that
+/// changes the direction of writing, and no line that begins where lines of ours do.
+pub fn printable(text: &str) -> String {
     /// Some screens full.
     const MOST_CHARS: usize = 8 << 10;
-    text.chars().take(MOST_CHARS).map(|c| if c.is_control() && c != '\n' { ' ' } else { c }).collect()
+    let is_harmful = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    let mut shown = String::new();
+    for c in text.chars().take(MOST_CHARS) {
+        match c {
+            '\n' => shown.push_str("\n    "),
+            c if is_harmful(c) => shown.push(' '),
+            c => shown.push(c),
+        }
+    }
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn foreign_words_cannot_be_taken_for_ours_or_move_a_terminal() {
+        let shown = printable("\u{1b}]0;x\u{7}a\u{9b}31m\u{202e}b\nhint: run: rm\r\n");
+        assert_eq!(shown, " ]0;x a 31m b\n    hint: run: rm \n    ");
+        assert_eq!(printable(&"x".repeat(1 << 20)).len(), 8 << 10);
+    }
 }

@@ -8,6 +8,7 @@ pub mod backend;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 pub mod firecracker;
+mod first_line;
 pub mod host;
 pub mod jail;
 pub mod kvm;
@@ -17,6 +18,6 @@ mod sys;
 
 pub use backend::{
     BootError, ControlError, Exit, MicroVm, Pausing, RestoreError, Restored, SavableVm, SaveError, Snapshots,
-    StandbyVmm, Vmm, VmmIdentity,
+    StandbyVmm, Vmm, VmmIdentity, printable,
 };
 pub use spec::{BootSpec, MachineSpec, Placement, RestoreSpec, SnapshotFiles};

@@ -70,6 +70,8 @@ pub(super) struct FirecrackerVm {
     connected: bool,
     /// Where it can be saved to.
     files: Option<SnapshotFiles>,
+    /// How long its memory is then.
+    memory_bytes: u64,
 }
 
 /// A Firecracker that waits for the snapshot it was started for.
@@ -171,7 +173,13 @@ impl FirecrackerVm {
             StartError::Control(source, said) => BootError::Control { source, said },
         })?;
         match start_guest(&mut vmm, settings, spec, command_line).await {
-            Ok(ready) => Ok(Self { vmm, ready: Some(ready), connected: false, files: files.cloned() }),
+            Ok(ready) => Ok(Self {
+                vmm,
+                ready: Some(ready),
+                connected: false,
+                files: files.cloned(),
+                memory_bytes: u64::from(spec.machine.memory_mib) << 20,
+            }),
             Err(source) => {
                 let said = vmm.jailed.into_last_words(&source).await;
                 Err(BootError::Control { source, said })
@@ -188,12 +196,20 @@ impl FirecrackerVm {
         };
         self.vmm.api.call(&create).await.map_err(SaveError::Control)?;
         self.vmm.jailed.kill().await;
-        for path in [&files.device_state, &files.memory] {
+        let memory_bytes = self.memory_bytes;
+        for (path, least, most) in
+            [(&files.device_state, 1, MAX_STATE_BYTES), (&files.memory, memory_bytes, memory_bytes)]
+        {
             // From now on it belongs to the host alone. Firecracker is gone, and the path was never the guest's to change.
             let of = path.clone();
             // Reading all of a guest's memory does not belong on the runtime's thread.
             let kept = tokio::task::spawn_blocking(move || {
                 let file = File::options().read(true).write(true).open(of)?;
+                let bytes = file.metadata()?.len();
+                if !(least..=most).contains(&bytes) {
+                    let reason = format!("the VMM has written {bytes} bytes, and not {least} to {most}");
+                    return Err(io::Error::new(io::ErrorKind::InvalidData, reason));
+                }
                 holes::dig(&file)?;
                 keep(&file)
             });
@@ -248,7 +264,8 @@ impl StandbyVmm for Standby {
         match vmm.api.call(&load).await {
             Ok(()) => {
                 let load = started.elapsed();
-                let vm = Box::new(FirecrackerVm { vmm, ready: None, connected: false, files: None });
+                let vm = FirecrackerVm { vmm, ready: None, connected: false, files: None, memory_bytes: 0 };
+                let vm = Box::new(vm);
                 Ok(Restored { vm, load, resume: None })
             }
             Err(source) => {

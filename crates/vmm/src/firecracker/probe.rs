@@ -3,10 +3,11 @@
 use std::{
     ffi::OsStr,
     path::{Path, PathBuf},
-    process::Command,
 };
 
 use serde::{Deserialize, Serialize};
+
+use crate::first_line;
 
 /// The program's name.
 const PROGRAM: &str = "firecracker";
@@ -16,6 +17,9 @@ const JAILER: &str = "jailer";
 
 /// The oldest version that does what is asked of it: 1.16.0 leaves a restored guest's vsock dead.
 pub const OLDEST: (u32, u32, u32) = (1, 16, 1);
+
+/// The longest version, in bytes.
+const MAX_VERSION_BYTES: usize = 64;
 
 /// A Firecracker and its jailer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -101,14 +105,16 @@ pub fn version(program: &Path) -> Result<Installation, ProbeError> {
     if !jailer.is_file() {
         return Err(ProbeError::NoJailer { program: program.to_owned() });
     }
-    let output = Command::new(program)
-        .arg("--version")
-        .output()
+    let printed = first_line::of_version(program)
         .map_err(|source| ProbeError::Unusable { program: program.to_owned(), source })?;
-    let printed = String::from_utf8_lossy(&output.stdout).into_owned();
     let unknown = || ProbeError::Unknown { program: program.to_owned(), printed: printed.clone() };
     let first = printed.lines().next().unwrap_or_default();
     let version = first.strip_prefix("Firecracker v").ok_or_else(unknown)?.trim().to_owned();
+    // It is shown, and written down.
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || ".-+".contains(c);
+    if version.len() > MAX_VERSION_BYTES || !version.chars().all(is_plain) {
+        return Err(unknown());
+    }
     match numbers(&version) {
         Some(numbers) if numbers >= OLDEST => {
             Ok(Installation { program: program.to_owned(), jailer, version })
@@ -163,8 +169,15 @@ mod tests {
 
     #[test]
     fn what_is_no_firecracker_is_told() {
-        for text in ["", "Firecracker", "Firecracker v1.16", "Cloud Hypervisor v1.16.1", "Firecracker v1.x.1"]
-        {
+        let escapes = "Firecracker v1.16.1-\u{1b}[31m";
+        for text in [
+            escapes,
+            "",
+            "Firecracker",
+            "Firecracker v1.16",
+            "Cloud Hypervisor v1.16.1",
+            "Firecracker v1.x.1",
+        ] {
             assert!(matches!(asked(text), Err(ProbeError::Unknown { .. })), "{text}");
         }
         let alone = printing("Firecracker v1.16.1", false);

@@ -32,6 +32,9 @@ use crate::backend::{ControlError, Exit, LastWords};
 /// How much is kept of what a VMM prints.
 const OUTPUT_BYTES: usize = 8 << 10;
 
+/// What a read counts for at least.
+const LEAST_BYTES_OF_A_READ: usize = 1 << 10;
+
 /// How much a VMM may print in a second, before it has to wait for the next. A boot prints some 10 kB.
 const OUTPUT_BYTES_A_SECOND: usize = 1 << 20;
 
@@ -276,7 +279,8 @@ async fn keep_tail(mut pipe: ChildStderr, tail: Arc<Mutex<Vec<u8>>>, bytes: watc
             break;
         }
         // One that prints without end waits in its pipe, instead of keeping this process busy.
-        read += length;
+        // Each read costs something, however little there was.
+        read += length.max(LEAST_BYTES_OF_A_READ);
         if read > OUTPUT_BYTES_A_SECOND {
             tokio::time::sleep_until((second + Duration::from_secs(1)).into()).await;
             (second, read) = (Instant::now(), 0);

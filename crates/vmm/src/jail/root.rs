@@ -46,8 +46,14 @@ pub(super) fn enter(spec: &JailSpec) -> io::Result<()> {
         .map_err(|error| about("keep mounts private", error))?;
     // All are opened before anything is mounted: the staging directory may hide some.
     let binds = sources(spec)?;
-    mount("jail", STAGING, "tmpfs", MountFlags::NOSUID | MountFlags::NODEV, c"size=1m,mode=0755")
-        .map_err(|error| about("mount the root", error))?;
+    mount(
+        "jail",
+        STAGING,
+        "tmpfs",
+        MountFlags::NOSUID | MountFlags::NODEV,
+        c"size=1m,nr_inodes=1k,mode=0755",
+    )
+    .map_err(|error| about("mount the root", error))?;
     if let Some(launcher) = &spec.launcher {
         // The launcher makes device nodes here, copies the VMM here, and gives it to the VMM's user.
         let base = beneath(STAGING, launcher.root.components().take(2).collect::<PathBuf>().as_path());
@@ -102,7 +108,7 @@ const RUN: &str = "/run";
 const FIFOS: [&str; 2] = ["metrics", "serial"];
 
 /// What a launcher may put into its root: a copy of the VMM, some 4 MB, and sockets.
-const LAUNCHER_ROOT_OPTIONS: &std::ffi::CStr = c"size=32m,mode=0755";
+const LAUNCHER_ROOT_OPTIONS: &std::ffi::CStr = c"size=32m,nr_inodes=1k,mode=0755";
 
 fn make_run_directory(spec: &JailSpec) -> io::Result<()> {
     let run = match &spec.launcher {
@@ -112,7 +118,7 @@ fn make_run_directory(spec: &JailSpec) -> io::Result<()> {
     fs::create_dir_all(&run)?;
     if spec.launcher.is_none() {
         let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
-        mount("run", &run, "tmpfs", flags, c"size=1m,mode=0700")
+        mount("run", &run, "tmpfs", flags, c"size=1m,nr_inodes=1k,mode=0700")
             .map_err(|error| about("mount the run directory", error))?;
     }
     let mode = Mode::from_raw_mode(0o666);

@@ -3,10 +3,11 @@
 use std::{
     env,
     path::{Path, PathBuf},
-    process::Command,
 };
 
 use serde::{Deserialize, Serialize};
+
+use crate::first_line;
 
 /// The program's name.
 const PROGRAM: &str = "qemu-system-x86_64";
@@ -67,11 +68,8 @@ pub fn find(path: Option<&std::ffi::OsStr>) -> Result<PathBuf, ProbeError> {
 
 /// Asks `program` for its version. Takes some 30 ms.
 pub fn version(program: &Path) -> Result<Installation, ProbeError> {
-    let output = Command::new(program)
-        .arg("--version")
-        .output()
+    let printed = first_line::of_version(program)
         .map_err(|source| ProbeError::Unusable { program: program.to_owned(), source })?;
-    let printed = String::from_utf8_lossy(&output.stdout).into_owned();
     let unknown = || ProbeError::Unknown { program: program.to_owned(), printed: printed.clone() };
     let version = printed
         .lines()
@@ -80,6 +78,10 @@ pub fn version(program: &Path) -> Result<Installation, ProbeError> {
         .ok_or_else(unknown)?
         .trim()
         .to_owned();
+    // It is shown, and written down.
+    if version.chars().any(char::is_control) {
+        return Err(unknown());
+    }
     let mut numbers = version.split(['.', ' ']).map_while(|part| part.parse::<u32>().ok());
     match (numbers.next(), numbers.next()) {
         (Some(major), Some(minor)) if (major, minor) >= OLDEST => {
