@@ -195,8 +195,25 @@ impl Manifest {
         if found != u64::from(FORMAT_VERSION) {
             return Err(ManifestError::Version { path: path.to_owned(), found });
         }
-        serde_json::from_slice(text).map_err(malformed)
+        let manifest: Self = serde_json::from_slice(text).map_err(malformed)?;
+        let Self { host, kernel, .. } = &manifest;
+        let texts = [&host.vmm, &host.vmm_version, &host.acceleration, &host.cpu, &kernel.release];
+        if texts.iter().any(|text| text.len() > MAX_TEXT_BYTES || !text.chars().all(is_showable)) {
+            let reason = "a text that cannot be shown, or is too long";
+            return Err(malformed(serde::de::Error::custom(reason)));
+        }
+        Ok(manifest)
     }
+}
+
+/// The longest text of a manifest, in bytes. A processor's model is some 80.
+const MAX_TEXT_BYTES: usize = 256;
+
+/// Whether a character does nothing but be seen: these texts are shown in tables and errors.
+fn is_showable(c: char) -> bool {
+    let is_about_direction =
+        matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    !c.is_control() && !is_about_direction
 }
 
 /// Opens a file that may have come from anywhere: no link to another place, no fifo that waits for a writer, no device
@@ -258,6 +275,18 @@ pub(super) mod tests {
         let more = with(&format!("\"format_version\":{FORMAT_VERSION},\"more\":0"));
         assert_ne!(more, text);
         assert!(matches!(Manifest::parse(more.as_bytes(), path), Err(ManifestError::Malformed { .. })));
+    }
+
+    #[test]
+    fn texts_that_would_move_a_terminal_make_a_manifest_malformed() {
+        let path = Path::new("manifest.json");
+        for text in ["\u{1b}[31mEVIL", "a\nhint: run: x", "a\u{202e}b", "\u{9b}31m", &"x".repeat(300)] {
+            let mut manifest = example();
+            manifest.host.cpu = text.to_owned();
+            let written = serde_json::to_string(&manifest).unwrap();
+            let refused = Manifest::parse(written.as_bytes(), path);
+            assert!(matches!(refused, Err(ManifestError::Malformed { .. })), "{text:?}");
+        }
     }
 
     #[test]
