@@ -164,6 +164,11 @@ impl Process {
             && state.is_some_and(|state| state != "Z")
     }
 
+    /// The number of its parent, unless it has ended.
+    pub fn parent(&self) -> Option<u32> {
+        stat(self.id)?.1.get(1)?.parse().ok()
+    }
+
     /// Its children, their children, and so on.
     pub fn descendants(&self) -> Vec<Self> {
         let mut parents = Vec::new();

@@ -2,6 +2,7 @@
 
 use std::{fs, time::Duration};
 
+use e2e::running::Process;
 use rustix::time::{ClockId, clock_gettime};
 
 /// The VMM of a microVM, and those of our processes that stand between it and this one: keeper, supervisor.
@@ -14,6 +15,7 @@ impl Family {
     /// Of a VMM that was started by this process.
     pub(crate) fn of(vmm: u32) -> Self {
         let own = std::process::id();
+        let parent = |process: u32| Process::find(process)?.parent();
         let parents = std::iter::successors(parent(vmm), |process| parent(*process));
         Self { vmm, ours: parents.take_while(|process| *process != own && *process > 1).collect() }
     }
@@ -22,11 +24,6 @@ impl Family {
     pub(crate) fn processor_time(&self) -> Duration {
         self.ours.iter().map(|process| processor_time(*process)).sum()
     }
-}
-
-fn parent(process: u32) -> Option<u32> {
-    let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
-    status.lines().find_map(|line| line.strip_prefix("PPid:"))?.trim().parse().ok()
 }
 
 /// The time that a process has been on a processor, in its own code and in the kernel, since its start: the first field
