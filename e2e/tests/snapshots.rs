@@ -218,7 +218,7 @@ fn a_manifest_that_is_none_of_ours_is_refused_and_leads_nowhere() {
         ("nothing", String::new(), "manifest.json is no manifest of a snapshot"),
         ("half of it", text[..text.len() / 2].to_owned(), "manifest.json is no manifest of a snapshot"),
         ("too much", format!("{text}{}", " ".repeat(70_000)), "manifest.json is too large for a manifest"),
-        ("version", with("format_version", json!(9)), "manifest.json has format 9, this release reads 2"),
+        ("version", with("format_version", json!(9)), "manifest.json has format 9, this release reads 3"),
         ("language", with("language", json!("../../x")), "manifest.json is no manifest of a snapshot"),
         ("other language", with("language", json!("ruby")), "manifest.json describes ruby 512m-1c"),
         (

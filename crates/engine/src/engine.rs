@@ -1,11 +1,12 @@
 //! The engine: requests in, answers out.
 
 use std::{
+    collections::BTreeMap,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use images::KernelBundle;
+use images::{KernelBundle, rootfs::RootfsDetails};
 use protocol::message::Process;
 use store::{DataDirectory, Language, snapshot::Catalogue};
 use uuid::Uuid;
@@ -113,10 +114,10 @@ impl Engine {
         if start != Start::Boot {
             let since = Instant::now();
             match self.usable_snapshot(language, machine).await {
-                Ok(files) => {
+                Ok((files, environment)) => {
                     let vmm = self.standby_vmm(language, machine, files, &slot).await?;
                     phases.process = since.elapsed();
-                    return Standby { vmm, slot, phases }.restore().await;
+                    return Standby { vmm, slot, environment, phases }.restore().await;
                 }
                 Err(reason) if start == Start::Snapshot => return Err(not_prepared(reason)),
                 Err(reason) => {
@@ -128,9 +129,10 @@ impl Engine {
         }
         let since = Instant::now();
         let spec = self.boot_spec(language, machine, &slot).map_err(not_prepared)?;
+        let environment = self.environment(language).map_err(not_prepared)?;
         let vm = self.vmm.boot(&spec).await.map_err(RunError::Boot)?;
         phases.process = since.elapsed();
-        Session::open(vm, slot, false, phases).await
+        Session::open(vm, slot, environment, false, phases).await
     }
 
     /// Waits for room for a microVM.
@@ -142,12 +144,12 @@ impl Engine {
     /// the snapshot. It holds a slot.
     pub async fn stand_by(&self, language: &Language, machine: MachineSpec) -> Result<Standby, RunError> {
         let slot = self.slot().await?;
-        let files = self
+        let (files, environment) = self
             .usable_snapshot(language, machine)
             .await
             .map_err(|source| RunError::NotPrepared { language: language.clone(), source })?;
         let vmm = self.standby_vmm(language, machine, files, &slot).await?;
-        Ok(Standby { vmm, slot, phases: Phases::default() })
+        Ok(Standby { vmm, slot, environment, phases: Phases::default() })
     }
 
     pub(crate) async fn standby_vmm(
@@ -165,6 +167,14 @@ impl Engine {
         let rootfs = self.data.image(language);
         let spec = RestoreSpec { placement: placement(slot), machine, rootfs, files };
         snapshots.start(&spec).await.map_err(RunError::Restore)
+    }
+
+    /// What the image of `language` adds to the environment of its programs.
+    pub(crate) fn environment(&self, language: &Language) -> Result<BTreeMap<String, String>, NotPrepared> {
+        match RootfsDetails::of_image(&self.data.image(language)) {
+            Ok(details) => Ok(details.map(|details| details.config.environment).unwrap_or_default()),
+            Err(source) => Err(NotPrepared::Details { language: language.clone(), source }),
+        }
     }
 
     /// A microVM of `language` to be booted in `slot`.
@@ -191,17 +201,19 @@ impl Engine {
 pub struct Standby {
     pub(crate) vmm: Box<dyn StandbyVmm>,
     pub(crate) slot: Slot,
+    /// What the image adds to the environment of its programs.
+    pub(crate) environment: BTreeMap<String, String>,
     pub(crate) phases: Phases,
 }
 
 impl Standby {
     /// Restores the microVM, and greets and reseeds it.
     pub async fn restore(self) -> Result<Session, RunError> {
-        let Self { vmm, slot, mut phases } = self;
+        let Self { vmm, slot, environment, mut phases } = self;
         let Restored { vm, load, resume } = vmm.load().await.map_err(RunError::Restore)?;
         phases.load = load;
         phases.resume = resume;
-        Session::open(vm, slot, true, phases).await
+        Session::open(vm, slot, environment, true, phases).await
     }
 
     /// The VMM's process on the host, for measurements.

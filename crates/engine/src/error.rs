@@ -80,6 +80,15 @@ pub enum NotPrepared {
         /// The language.
         language: Language,
     },
+    /// What is noted beside its image cannot be used.
+    #[error("the image cannot be used")]
+    Details {
+        /// The language.
+        language: Language,
+        /// Why.
+        #[source]
+        source: images::rootfs::ReadDetailsError,
+    },
     /// There is no kernel bundle, or one that cannot be used.
     #[error("the kernel bundle cannot be used")]
     Kernel(#[source] images::OpenKernelError),
@@ -128,7 +137,9 @@ impl NotPrepared {
     /// The command that mends it.
     pub fn command(&self) -> String {
         match self {
-            Self::Image { language, .. } => format!("infra.operator rootfs create --lang {language}"),
+            Self::Image { language, .. } | Self::Details { language, .. } => {
+                format!("infra.operator rootfs create --lang {language}")
+            }
             Self::Kernel(_) | Self::OldKernel => "infra.operator setup".to_owned(),
             Self::Snapshot { language, machine }
             | Self::Manifest { language, machine, .. }

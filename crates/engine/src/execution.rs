@@ -1,6 +1,9 @@
 //! One microVM that serves one request: from its start to its end.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use protocol::{
     Bytes,
@@ -80,6 +83,8 @@ pub struct Session {
     client: GuestClient,
     /// Given back when the session is dropped, after the microVM.
     _slot: Slot,
+    /// What the image adds to the environment of its programs.
+    environment: BTreeMap<String, String>,
     pub(crate) restored: bool,
     pub(crate) phases: Phases,
 }
@@ -89,12 +94,13 @@ impl Session {
     pub(crate) async fn open(
         mut vm: Box<dyn MicroVm>,
         slot: Slot,
+        environment: BTreeMap<String, String>,
         restored: bool,
         mut phases: Phases,
     ) -> Result<Self, RunError> {
         let patience = if restored { ANSWER_PATIENCE } else { BOOT_PATIENCE };
         match handshake(vm.as_mut(), patience, &mut phases).await {
-            Ok(client) => Ok(Self { vm, client, _slot: slot, restored, phases }),
+            Ok(client) => Ok(Self { vm, client, _slot: slot, environment, restored, phases }),
             Err(error) => {
                 let error = with_fate(vm.as_mut(), error).await;
                 vm.kill().await;
@@ -115,7 +121,7 @@ impl Session {
 
     /// Rehearses a job of `language` in this microVM, so that the request finds its way translated.
     pub async fn warm_up(&mut self, language: &LanguageSpec) -> Result<(), RunError> {
-        let Some(rehearsal) = language.rehearsal() else { return Ok(()) };
+        let Some(rehearsal) = language.rehearsal(&self.environment) else { return Ok(()) };
         for _ in 0..REHEARSALS {
             let done = self.client.run(rehearsal.clone(), ANSWER_PATIENCE).await;
             let executions = self.explained(done).await?;
@@ -143,7 +149,7 @@ impl Session {
     ) -> Result<Vec<Execution>, RunError> {
         let since = Instant::now();
         let run = Run {
-            runtime: request.language.runtime(),
+            runtime: request.language.runtime(&self.environment),
             process,
             files: request.files.clone(),
             args: request.args.clone(),

@@ -1,6 +1,7 @@
 //! Making and checking snapshots.
 
 use std::{
+    collections::BTreeMap,
     path::PathBuf,
     sync::Arc,
     time::{SystemTime, UNIX_EPOCH},
@@ -59,6 +60,7 @@ impl Engine {
         let snapshots = self.vmm.snapshots().ok_or_else(|| not_prepared(NotPrepared::Unsupported))?;
         let slot = self.slot().await?;
         let boot = self.boot_spec(language, machine, &slot).map_err(not_prepared)?;
+        let environment = self.environment(language).map_err(not_prepared)?;
         let staged = self.catalogue.stage(language, size(machine)).map_err(CreateSnapshotError::Catalogue)?;
         check_disk(&staged, machine)?;
         let files = SnapshotFiles { device_state: staged.device_state(), memory: staged.memory() };
@@ -79,7 +81,8 @@ impl Engine {
             // The prepared interpreter must start with random numbers and a clock as good as any.
             client.reseed(BOOT_PATIENCE).await.map_err(guest)?;
             progress.step(&format!("warming up {language}"));
-            let initialised = client.prepare(spec.prepare(), PREPARE_PATIENCE).await.map_err(guest)?;
+            let initialised =
+                client.prepare(spec.prepare(&environment), PREPARE_PATIENCE).await.map_err(guest)?;
             Ok((initialised, client))
         };
         let (initialised, client) = match prepared.await {
@@ -111,32 +114,38 @@ impl Engine {
             host: self.host_record(),
             kernel: self.kernel_record().map_err(not_prepared)?,
             rootfs: rootfs.await?,
+            environment: environment.clone(),
             device_state: device_state.await?,
             memory: memory.await?,
             created_unix: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),
         };
         progress.step("trying it");
         let vmm = self.standby_vmm(language, machine, files, &slot).await?;
-        let session = Standby { vmm, slot, phases: Phases::default() }.restore().await?;
+        let session = Standby { vmm, slot, environment, phases: Phases::default() }.restore().await?;
         prove(session, spec, self).await?;
         let directory = staged.publish(&manifest).map_err(CreateSnapshotError::Catalogue)?;
         self.note_checked(language, machine, progress).await;
         Ok((manifest, directory))
     }
 
-    /// The snapshot's files, if it can be restored here and now.
+    /// The snapshot's files and the environment of its image, if it can be restored here and now.
     pub(crate) async fn usable_snapshot(
         &self,
         language: &Language,
         machine: MachineSpec,
-    ) -> Result<SnapshotFiles, NotPrepared> {
+    ) -> Result<(SnapshotFiles, BTreeMap<String, String>), NotPrepared> {
         let entry = self
             .catalogue
             .find(language, size(machine))
             .ok_or_else(|| NotPrepared::Snapshot { language: language.clone(), machine })?;
         let files = SnapshotFiles { device_state: entry.device_state(), memory: entry.memory() };
-        match self.check_snapshot(entry, false, Arc::new(images::Quiet)).await.problem {
-            None => Ok(files),
+        let status = self.check_snapshot(entry, false, Arc::new(images::Quiet)).await;
+        match status.problem {
+            None => {
+                // What has been checked has a manifest.
+                let manifest = status.entry.manifest.ok();
+                Ok((files, manifest.map(|manifest| manifest.environment).unwrap_or_default()))
+            }
             Some(problem) => Err(problem),
         }
     }
@@ -148,7 +157,10 @@ impl Engine {
         thorough: bool,
         progress: Arc<dyn Progress>,
     ) -> SnapshotStatus {
-        let current = self.current(&entry.language);
+        let current = match self.current(&entry.language) {
+            Ok(current) => current,
+            Err(problem) => return SnapshotStatus { entry, problem: Some(problem) },
+        };
         // A file that has changed is read: a second of hashing does not belong on the runtime's thread.
         let checked = spawn_blocking(move || {
             let problem = problem(&entry, &current, thorough, &*progress);
@@ -158,14 +170,15 @@ impl Engine {
     }
 
     /// What a snapshot of `language` is compared with.
-    fn current(&self, language: &Language) -> Current {
-        Current {
+    fn current(&self, language: &Language) -> Result<Current, NotPrepared> {
+        Ok(Current {
             host: self.host_record(),
             // Without a bundle a snapshot can be restored all the same.
             kernel: self.kernel_record().ok(),
             rootfs: self.data.image(language),
+            environment: self.environment(language)?,
             protocol_generation: GENERATION,
-        }
+        })
     }
 
     fn host_record(&self) -> HostRecord {

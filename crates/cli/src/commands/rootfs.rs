@@ -5,7 +5,7 @@ use std::{path::PathBuf, process::ExitCode, sync::Arc};
 use anyhow::anyhow;
 use clap::builder::RangedU64ValueParser;
 use engine::Languages;
-use images::rootfs::{self, CreateRootfs};
+use images::rootfs::{self, CreateRootfs, RootfsSource};
 use indicatif::HumanBytes;
 use serde::Serialize;
 
@@ -111,7 +111,8 @@ struct Row {
     size_bytes: u64,
     sha256: Option<String>,
     created: Option<String>,
-    packages: Option<Vec<String>>,
+    source: Option<RootfsSource>,
+    steps: Vec<String>,
     problem: Option<String>,
 }
 
@@ -125,7 +126,8 @@ fn list(args: &ListArgs, global: &Global) -> Result<ExitCode, Failure> {
             size_bytes: image.size_bytes,
             sha256: image.details.as_ref().map(|details| details.sha256.to_string()),
             created: image.details.as_ref().and_then(|details| output::time(details.created)),
-            packages: image.details.map(|details| details.packages),
+            source: image.details.as_ref().map(|details| details.source.clone()),
+            steps: image.details.map(|details| details.steps).unwrap_or_default(),
             problem: image.problem,
         })
         .collect();

@@ -55,36 +55,38 @@ pub struct LanguageSpec {
 const REHEARSAL_TIMEOUT_MILLIS: u64 = 30_000;
 
 /// What the programs of every language find in their environment.
-const ENVIRONMENT: [(&str, &str); 3] = [
-    ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"),
-    ("HOME", "/tmp"),
-    ("LANG", "C.UTF-8"),
-];
+const ENVIRONMENT: [(&str, &str); 2] =
+    [("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"), ("LANG", "C.UTF-8")];
+
+/// And what no image changes: of the directories of a guest, a job may write to this one.
+const HOME: (&str, &str) = ("HOME", "/tmp");
 
 impl LanguageSpec {
-    /// How the guest agent runs it.
-    pub fn runtime(&self) -> Runtime {
-        let mut environment: BTreeMap<String, String> =
-            ENVIRONMENT.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+    /// How the guest agent runs it in an image that has this environment.
+    pub fn runtime(&self, image: &BTreeMap<String, String>) -> Runtime {
+        let owned = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
+        let mut environment: BTreeMap<String, String> = ENVIRONMENT.map(owned).into();
+        environment.extend(image.clone());
+        environment.extend([owned(HOME)]);
         environment.extend(self.environment.clone());
         Runtime { command: self.command.clone(), environment, interpreter: self.interpreter }
     }
 
     /// What the guest agent does before a snapshot.
-    pub fn prepare(&self) -> Prepare {
+    pub fn prepare(&self, image: &BTreeMap<String, String>) -> Prepare {
         let programs = PROGRAMS.iter().find(|programs| programs.language == self.name.as_str());
         let file = |text: &str| vec![File { name: self.main_file.clone(), content: text.into() }];
         let runs = programs.map_or(0, |_| self.warm_up_runs);
         let files = programs.map(|programs| file(programs.warm_up)).unwrap_or_default();
-        Prepare { runtime: self.runtime(), warm_up: WarmUp { files, runs } }
+        Prepare { runtime: self.runtime(image), warm_up: WarmUp { files, runs } }
     }
 
     /// What is run in a clone beforehand, so that its job finds its way translated; nothing where there is no such
     /// program.
-    pub(crate) fn rehearsal(&self) -> Option<Run> {
+    pub(crate) fn rehearsal(&self, image: &BTreeMap<String, String>) -> Option<Run> {
         let programs = PROGRAMS.iter().find(|programs| programs.language == self.name.as_str())?;
         Some(Run {
-            runtime: self.runtime(),
+            runtime: self.runtime(image),
             process: Process::Rehearsal,
             files: vec![File { name: self.main_file.clone(), content: programs.rehearsal.into() }],
             args: Vec::new(),
@@ -133,6 +135,17 @@ impl Languages {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn programs_find_the_images_environment_under_what_is_ours() {
+        let languages = Languages::built_in();
+        let image = [("PATH", "/opt/bin"), ("HOME", "/root"), ("PYTHON_VERSION", "3.12.12")];
+        let image = image.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+        let environment = languages.find("python").unwrap().runtime(&image).environment;
+        let expected =
+            [("HOME", "/tmp"), ("LANG", "C.UTF-8"), ("PATH", "/opt/bin"), ("PYTHON_VERSION", "3.12.12")];
+        assert!(environment.iter().map(|(name, value)| (name.as_str(), value.as_str())).eq(expected));
+    }
 
     #[test]
     fn the_built_in_catalogue_is_complete_and_unambiguous() {

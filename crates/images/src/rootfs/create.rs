@@ -5,18 +5,19 @@
 //! removed: callers that handle the signal wait for it to return. What a killed process leaves is removed by the
 //! next one.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use super::details::{ImageConfig, RootfsDetails, RootfsSource};
 use super::filesystem::{MakeFilesystemError, make_filesystem};
-use super::list::{RootfsDetails, details_path};
 use super::packages::{InvalidPackageName, check_package_name};
+use super::publish::{PublishImageError, RootfsImage, publish_image};
 use super::tree::{MakeTreeError, make_tree};
 use crate::digest::{DigestError, Sha256Digest};
 use crate::progress::Progress;
-use crate::staging::{OutputLock, io_hint, parent, replace_file, write_synced};
+use crate::staging::{OutputLock, io_hint, parent};
 
 /// What image to make.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,17 +32,6 @@ pub struct CreateRootfs {
     pub suite: String,
     /// A Debian mirror's URL; if absent, Debian's own, with its security updates.
     pub mirror: Option<String>,
-}
-
-/// A finished image.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RootfsImage {
-    /// The file.
-    pub path: PathBuf,
-    /// Its size.
-    pub size_bytes: u64,
-    /// Its digest.
-    pub sha256: Sha256Digest,
 }
 
 /// An image could not be made.
@@ -103,14 +93,12 @@ pub enum CreateRootfsError {
         DigestError,
     ),
     /// The image, or what is noted beside it, cannot be put in place.
-    #[error("cannot write {}", path.display())]
-    Write {
-        /// Which file.
-        path: PathBuf,
+    #[error("cannot put the image in place")]
+    Publish(
         /// Why.
-        #[source]
-        source: io::Error,
-    },
+        #[from]
+        PublishImageError,
+    ),
 }
 
 impl CreateRootfsError {
@@ -128,7 +116,7 @@ impl CreateRootfsError {
             Self::Tree(source) => source.hint(),
             Self::Filesystem(source) => source.hint(),
             Self::Digest(source) => source.hint(),
-            Self::Write { path, source } => io_hint(path, source),
+            Self::Publish(source) => source.hint(),
         }
     }
 }
@@ -155,43 +143,15 @@ pub fn create(request: &CreateRootfs, progress: &dyn Progress) -> Result<RootfsI
     make_filesystem(&tree, &staged, request.size_mib, newest)?;
     progress.step("computing the image's digest");
     let sha256 = Sha256Digest::of_file(&staged, progress)?;
-    let size_bytes = publish(&staged, output, request, started, &sha256)?;
-    Ok(RootfsImage { path: output.to_owned(), size_bytes, sha256 })
-}
-
-/// Puts the image in place, and then what is noted beside it: at no time do notes lie beside another image than theirs.
-fn publish(
-    staged: &Path,
-    output: &Path,
-    request: &CreateRootfs,
-    created: u64,
-    sha256: &Sha256Digest,
-) -> Result<u64, CreateRootfsError> {
-    let failed = |path: &Path| {
-        let path = path.to_owned();
-        move |source| CreateRootfsError::Write { path, source }
-    };
-    let image = File::open(staged).map_err(failed(staged))?;
-    image.sync_all().map_err(failed(staged))?;
-    let size_bytes = image.metadata().map_err(failed(staged))?.len();
     let details = RootfsDetails {
-        packages: request.packages.clone(),
-        suite: request.suite.clone(),
-        created,
-        sha256: sha256.clone(),
-        size_bytes,
+        source: RootfsSource::Debian { packages: request.packages.clone(), suite: request.suite.clone() },
+        created: started,
+        sha256,
+        size_bytes: 0,
+        config: ImageConfig::default(),
+        steps: Vec::new(),
     };
-    let path = details_path(output);
-    let text = serde_json::to_vec_pretty(&details).map_err(|error| failed(&path)(error.into()))?;
-    let staged_details = staged.with_extension("json");
-    write_synced(&staged_details, &text).map_err(failed(&path))?;
-    match fs::remove_file(&path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(&path)(error)),
-        _ => {}
-    }
-    replace_file(staged, output).map_err(failed(output))?;
-    replace_file(&staged_details, &path).map_err(failed(&path))?;
-    Ok(size_bytes)
+    Ok(publish_image(&staged, output, details)?)
 }
 
 /// Checks everything of a request that becomes an argument of a program.

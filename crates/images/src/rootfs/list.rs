@@ -4,25 +4,8 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
-
+use super::details::RootfsDetails;
 use super::filesystem::inspect;
-use crate::digest::Sha256Digest;
-
-/// What is noted beside an image when it is made. Informative: an image without it, or edited since, works.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RootfsDetails {
-    /// The Debian packages that were asked for.
-    pub packages: Vec<String>,
-    /// The Debian release.
-    pub suite: String,
-    /// When the image was made, in seconds since 1970.
-    pub created: u64,
-    /// The image's digest then.
-    pub sha256: Sha256Digest,
-    /// The image's size then.
-    pub size_bytes: u64,
-}
 
 /// One image of a directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,11 +49,6 @@ pub fn image_path(images_directory: &Path, language: &str) -> PathBuf {
     images_directory.join(format!("rootfs-{language}.ext4"))
 }
 
-/// Where details of `image` are kept.
-pub(super) fn details_path(image: &Path) -> PathBuf {
-    image.with_extension("json")
-}
-
 /// The images in a directory, sorted by language. A directory that does not exist holds none.
 pub fn list(images_directory: &Path) -> Result<Vec<RootfsSummary>, ListRootfsError> {
     let failed = |source| ListRootfsError::Read { directory: images_directory.to_owned(), source };
@@ -99,7 +77,7 @@ pub fn list(images_directory: &Path) -> Result<Vec<RootfsSummary>, ListRootfsErr
 fn summarise(language: &str, path: PathBuf) -> RootfsSummary {
     let problem = inspect(&path).err().map(|error| error.to_string());
     let size_bytes = fs::metadata(&path).map_or(0, |metadata| metadata.len());
-    let details = fs::read(details_path(&path)).ok().and_then(|text| serde_json::from_slice(&text).ok());
+    let details = RootfsDetails::of_image(&path).ok().flatten();
     RootfsSummary { language: language.to_owned(), path, size_bytes, details, problem }
 }
 

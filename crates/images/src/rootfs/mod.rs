@@ -5,13 +5,17 @@
 //! agent comes with the initramfs.
 
 mod create;
+mod details;
 mod filesystem;
 mod list;
 mod packages;
+mod publish;
 mod tree;
 
-pub use create::{CreateRootfs, CreateRootfsError, RootfsImage, create};
+pub use create::{CreateRootfs, CreateRootfsError, create};
+pub use details::{ImageConfig, ReadDetailsError, RootfsDetails, RootfsSource, details_path};
 pub use filesystem::{InspectImageError, MakeFilesystemError, inspect};
-pub use list::{ListRootfsError, RootfsDetails, RootfsSummary, image_path, list};
+pub use list::{ListRootfsError, RootfsSummary, image_path, list};
 pub use packages::{InvalidPackageName, MapPackagesError, check_package_name, map_packages};
+pub use publish::{PublishImageError, RootfsImage, publish_image};
 pub use tree::MakeTreeError;

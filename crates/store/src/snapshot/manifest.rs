@@ -1,12 +1,13 @@
 //! The manifest of a snapshot.
 
 use std::{
+    collections::BTreeMap,
     fs::File,
     io::{self, Read as _},
     path::{Path, PathBuf},
 };
 
-use images::Sha256Digest;
+use images::{Sha256Digest, rootfs::ImageConfig};
 use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
 
@@ -14,7 +15,7 @@ use super::MANIFEST;
 use crate::Language;
 
 /// The version of the format that this build reads and writes.
-pub const FORMAT_VERSION: u32 = 2;
+pub const FORMAT_VERSION: u32 = 3;
 
 /// The largest manifest, in bytes. One is about 1 kB.
 const MAX_MANIFEST_BYTES: u64 = 64 << 10;
@@ -39,6 +40,8 @@ pub struct Manifest {
     pub kernel: KernelRecord,
     /// The rootfs image.
     pub rootfs: FileRecord,
+    /// What the image added to the environment of its programs: the interpreter inside has it.
+    pub environment: BTreeMap<String, String>,
     /// The device state.
     pub device_state: FileRecord,
     /// The guest memory.
@@ -202,7 +205,12 @@ impl Manifest {
             let reason = "a text that cannot be shown, or is too long";
             return Err(malformed(serde::de::Error::custom(reason)));
         }
-        Ok(manifest)
+        let config = ImageConfig { environment: manifest.environment, ..ImageConfig::default() };
+        if !config.is_sound() {
+            let reason = "an environment that no program could be given";
+            return Err(malformed(serde::de::Error::custom(reason)));
+        }
+        Ok(Self { environment: config.environment, ..manifest })
     }
 }
 
@@ -255,6 +263,7 @@ pub(super) mod tests {
                 initramfs: record.sha256.clone(),
             },
             rootfs: record.clone(),
+            environment: BTreeMap::new(),
             device_state: record.clone(),
             memory: record,
             created_unix: 1_700_000_000,
@@ -267,10 +276,10 @@ pub(super) mod tests {
         let path = Path::new("manifest.json");
         assert_eq!(Manifest::parse(text.as_bytes(), path).unwrap(), example());
         let with = |fields: &str| text.replace(&format!("\"format_version\":{FORMAT_VERSION}"), fields);
-        let newer = with("\"format_version\":3,\"more\":0");
+        let newer = with("\"format_version\":4,\"more\":0");
         assert!(matches!(
             Manifest::parse(newer.as_bytes(), path),
-            Err(ManifestError::Version { found: 3, .. })
+            Err(ManifestError::Version { found: 4, .. })
         ));
         let more = with(&format!("\"format_version\":{FORMAT_VERSION},\"more\":0"));
         assert_ne!(more, text);

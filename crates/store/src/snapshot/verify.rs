@@ -26,6 +26,8 @@ pub struct Current {
     pub kernel: Option<KernelRecord>,
     /// The rootfs image.
     pub rootfs: PathBuf,
+    /// What the image adds to the environment of its programs.
+    pub environment: BTreeMap<String, String>,
     /// The protocol's generation of this build.
     pub protocol_generation: u32,
 }
@@ -69,6 +71,9 @@ pub enum Mismatch {
         /// The image.
         path: PathBuf,
     },
+    /// The image is meant to be used otherwise now.
+    #[error("the environment of the image's programs has changed since")]
+    Environment,
     /// A file of the snapshot is not what was saved.
     #[error("{} is damaged: {what}", .path.display())]
     Damaged {
@@ -191,6 +196,9 @@ fn compare(manifest: &Manifest, current: &Current) -> Option<Mismatch> {
         let (was, is) = (manifest.protocol_generation, current.protocol_generation);
         return Some(Mismatch::Protocol { was, is });
     }
+    if manifest.environment != current.environment {
+        return Some(Mismatch::Environment);
+    }
     // A snapshot can be restored without the bundle: it holds the kernel that was booted.
     let bundle = current.kernel.as_ref()?;
     if bundle.vmlinux != manifest.kernel.vmlinux {
@@ -256,6 +264,7 @@ mod tests {
             host,
             kernel: None,
             rootfs: PathBuf::new(),
+            environment: BTreeMap::new(),
             protocol_generation: manifest.protocol_generation,
         };
         compare(&manifest, &current)

@@ -139,7 +139,7 @@ fn conversation() -> Vec<(String, u32)> {
     };
     let request = request();
     let run = HostMessage::Run(Run {
-        runtime: request.language.runtime(),
+        runtime: request.language.runtime(&std::collections::BTreeMap::new()),
         process: Process::Initialised,
         files: request.files.clone(),
         args: Vec::new(),
