@@ -24,6 +24,8 @@ fn main() -> ExitCode {
     }
     let arguments = Arguments::parse();
     output::start_logging(arguments.global.verbose);
+    // For registries and object storage. It fails where there is one already, which is then as good.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {

@@ -141,6 +141,10 @@ impl Progress for Steps {
             bar.set_prefix(format!(" {}{of}", HumanBytes(done)));
         }
     }
+
+    fn is_interrupted(&self) -> bool {
+        crate::signals::is_interrupted()
+    }
 }
 
 /// A time as RFC 3339 has it, to the second.

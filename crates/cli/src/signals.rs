@@ -39,6 +39,7 @@ pub(crate) async fn until_signal<T>(work: impl Future<Output = T>) -> Ended<T> {
         _ = hangup.recv() => Signal::HUP,
     };
     let number = u8::try_from(signal.as_raw()).unwrap_or_default();
+    INTERRUPTED.store(true, std::sync::atomic::Ordering::SeqCst);
     if BLOCKING.load(std::sync::atomic::Ordering::SeqCst) {
         // Work on a thread cannot be dropped. It ends with an error once the program that it waits for is ended,
         // and removes what it has begun. It may be about to start a program only now.
@@ -53,6 +54,14 @@ pub(crate) async fn until_signal<T>(work: impl Future<Output = T>) -> Ended<T> {
     }
     drop(work);
     Ended::Signal(number)
+}
+
+/// Whether a signal has come.
+static INTERRUPTED: std::sync::atomic::AtomicBool = std::sync::atomic::AtomicBool::new(false);
+
+/// Whether the command is to end: for work on a thread that waits for no program.
+pub(crate) fn is_interrupted() -> bool {
+    INTERRUPTED.load(std::sync::atomic::Ordering::SeqCst)
 }
 
 /// Whether the command does its work on a thread, with programs of others.

@@ -63,7 +63,8 @@ impl Sha256Digest {
         &self.0
     }
 
-    fn from_hasher(hasher: Sha256) -> Self {
+    /// The digest that `hasher` has computed.
+    pub(crate) fn from_hasher(hasher: Sha256) -> Self {
         const DIGITS: &[u8; 16] = b"0123456789abcdef";
         let mut text = String::with_capacity(64);
         for byte in hasher.finalize() {

@@ -4,11 +4,12 @@
 //! * [`modules`] collects the kernel modules that the guest needs, in load order.
 //! * [`initramfs`] packs the guest agent and those modules into a cpio archive.
 //! * [`bundle`] is the directory in which the three are kept.
+//! * [`oci`] pulls images of others and makes rootfs images of them.
 //! * [`rootfs`] makes and lists the ext4 images that programs run in.
 //! * [`digest`], [`progress`] and [`staging`] serve the others, and who else puts something in place.
 //!
-//! It does not start microVMs, choose languages, or talk to object storage. The code blocks: asynchronous callers
-//! run it on a blocking thread.
+//! It does not start microVMs, choose languages, or talk to object storage. The code blocks, but for what speaks to
+//! registries: asynchronous callers run it on a blocking thread.
 
 pub mod bundle;
 pub mod compression;
@@ -18,6 +19,7 @@ mod elf;
 pub mod initramfs;
 pub mod kernel;
 pub mod modules;
+pub mod oci;
 mod program;
 pub mod progress;
 pub mod rootfs;

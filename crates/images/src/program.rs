@@ -58,6 +58,11 @@ impl ProgramError {
         }
     }
 
+    /// Whether there is no such program.
+    pub(crate) fn is_missing(&self) -> bool {
+        matches!(self, Self::Missing { .. })
+    }
+
     /// What the program said, if it ran and failed.
     pub(crate) fn stderr(&self) -> Option<&str> {
         match self {

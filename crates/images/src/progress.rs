@@ -7,6 +7,11 @@ pub trait Progress: Send + Sync {
 
     /// `done` bytes of the current step are done, of `total` where that is known.
     fn bytes(&self, done: u64, total: Option<u64>);
+
+    /// Whether the user wants the operation to end. One that can take long asks now and then, and fails.
+    fn is_interrupted(&self) -> bool {
+        false
+    }
 }
 
 /// Ignores all progress.

@@ -3,6 +3,7 @@
 //! ```text
 //! images/rootfs-<lang>.ext4           rootfs images
 //! snapshots/<lang>/<size>/            snapshots, see `snapshot`
+//! layers/<digest>                     layers of images of others, as they were downloaded
 //! kernel/                             the kernel bundle
 //! bin/{firecracker,jailer}            Firecracker, replaced as one directory
 //! run/                                locks, and what was found out about this host
@@ -38,6 +39,11 @@ impl DataDirectory {
     /// The image of a language.
     pub fn image(&self, language: &Language) -> PathBuf {
         self.images().join(format!("rootfs-{language}.ext4"))
+    }
+
+    /// The cache of layers, shared by all images that are made from images of others.
+    pub fn layers(&self) -> PathBuf {
+        self.0.join("layers")
     }
 
     /// The directory of all snapshots.

@@ -3,6 +3,7 @@
 mod benchmark;
 mod completions;
 mod doctor;
+mod from_docker;
 mod rootfs;
 mod run;
 mod setup;

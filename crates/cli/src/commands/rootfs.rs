@@ -9,6 +9,7 @@ use images::rootfs::{self, CreateRootfs, RootfsSource};
 use indicatif::HumanBytes;
 use serde::Serialize;
 
+use super::from_docker::{self, FromDockerArgs};
 use crate::{
     failure::{Failure, OrFail as _},
     output::{self, Steps},
@@ -24,6 +25,8 @@ const SUITE: &str = "bookworm";
 pub(crate) enum RootfsCommand {
     /// Makes the image of a language from Debian packages
     Create(CreateArgs),
+    /// Makes the image of a language from a Docker or OCI image, without Docker
+    FromDocker(FromDockerArgs),
     /// Lists the images
     List(ListArgs),
 }
@@ -67,6 +70,7 @@ pub(crate) struct ListArgs {
 pub(super) async fn run(command: RootfsCommand, global: &Global) -> Result<ExitCode, Failure> {
     match command {
         RootfsCommand::Create(args) => create(args, global).await,
+        RootfsCommand::FromDocker(args) => from_docker::run(args, global).await,
         RootfsCommand::List(args) => list(&args, global),
     }
 }

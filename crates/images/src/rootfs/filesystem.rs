@@ -18,9 +18,13 @@ const MIB: u64 = 1 << 20;
 /// One per image would make each image unlike the last of the same content, and nobody looks an image up by it.
 const UUID: &str = "5b6f7c3e-2f0a-4d55-9a53-6c6c6d66726b";
 
+/// The same in bytes.
+pub(crate) const IMAGE_UUID: [u8; 16] =
+    [0x5b, 0x6f, 0x7c, 0x3e, 0x2f, 0x0a, 0x4d, 0x55, 0x9a, 0x53, 0x6c, 0x6c, 0x6d, 0x66, 0x72, 0x6b];
+
 /// Time stamp of what is made here rather than unpacked: 2023-01-01. Not zero, since ZIP files, and so Python's
 /// `zipfile`, begin in 1980.
-const TIME_STAMP: i64 = 1_672_531_200;
+pub(crate) const IMAGE_TIME: i64 = 1_672_531_200;
 
 /// What a tree takes in a file system.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -184,7 +188,7 @@ fn measure(tree: &Path, newest: i64) -> Result<Content, MakeFilesystemError> {
 }
 
 fn set_time_stamp(path: &Path) -> io::Result<()> {
-    let time = Timespec { tv_sec: TIME_STAMP, tv_nsec: 0 };
+    let time = Timespec { tv_sec: IMAGE_TIME, tv_nsec: 0 };
     let times = Timestamps { last_access: time, last_modification: time };
     Ok(utimensat(CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW)?)
 }

@@ -14,6 +14,7 @@ mod tree;
 
 pub use create::{CreateRootfs, CreateRootfsError, create};
 pub use details::{ImageConfig, ReadDetailsError, RootfsDetails, RootfsSource, details_path};
+pub(crate) use filesystem::{IMAGE_TIME, IMAGE_UUID};
 pub use filesystem::{InspectImageError, MakeFilesystemError, inspect};
 pub use list::{ListRootfsError, RootfsSummary, image_path, list};
 pub use packages::{InvalidPackageName, MapPackagesError, check_package_name, map_packages};

@@ -1,0 +1,80 @@
+//! An image whose layers are at hand.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::FileExt as _;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::document::Configuration;
+use crate::digest::Sha256Digest;
+
+/// An image whose layers are at hand, in files that stay open: nothing else of where they came from is looked at again.
+#[derive(Debug)]
+pub struct Image {
+    /// How the user named it.
+    pub(super) name: String,
+    /// The digest of its manifest.
+    pub(super) manifest: Sha256Digest,
+    /// What its configuration says.
+    pub(super) configuration: Configuration,
+    /// Its layers, lowest first.
+    pub(super) layers: Vec<StoredLayer>,
+}
+
+/// A layer as it is stored: part of a file.
+#[derive(Debug, Clone)]
+pub(super) struct StoredLayer {
+    /// The digest that it is to have; nothing where it is known uncompressed alone.
+    pub(super) digest: Option<Sha256Digest>,
+    /// How long it is.
+    pub(super) length: u64,
+    /// Its name in the cache, if it is there.
+    pub(super) cached: Option<PathBuf>,
+    file: Arc<File>,
+    offset: u64,
+}
+
+impl StoredLayer {
+    /// A whole file of the cache.
+    pub(super) fn cached(digest: Sha256Digest, file: File, length: u64, path: PathBuf) -> Self {
+        Self { digest: Some(digest), length, cached: Some(path), file: Arc::new(file), offset: 0 }
+    }
+
+    /// A part of a file.
+    pub(super) fn part(digest: Option<Sha256Digest>, section: Section) -> Self {
+        Self {
+            digest,
+            length: section.end - section.offset,
+            cached: None,
+            offset: section.offset,
+            file: section.file,
+        }
+    }
+
+    /// Its bytes.
+    pub(super) fn reader(&self) -> Section {
+        Section { file: Arc::clone(&self.file), offset: self.offset, end: self.offset + self.length }
+    }
+}
+
+/// Reads a part of a file that others may be reading too.
+#[derive(Debug, Clone)]
+pub(super) struct Section {
+    /// The file.
+    pub(super) file: Arc<File>,
+    /// Where to read on.
+    pub(super) offset: u64,
+    /// Where to stop.
+    pub(super) end: u64,
+}
+
+impl Read for Section {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let left = usize::try_from(self.end.saturating_sub(self.offset)).unwrap_or(usize::MAX);
+        let most = buffer.len().min(left);
+        let count = self.file.read_at(&mut buffer[..most], self.offset)?;
+        self.offset += count as u64;
+        Ok(count)
+    }
+}

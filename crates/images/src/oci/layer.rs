@@ -1,0 +1,282 @@
+//! One layer: a tar archive, read into a list of its entries. Nothing is unpacked; an entry says where in the archive
+//! its contents are.
+//!
+//! The archive is read header by header (`raw`), so that what stands between the headers is bounded here: pax records
+//! (POSIX.1-2024, pax Interchange Format), and the long names of GNU tar.
+
+use std::fs::File;
+use std::io::{self, Read, Seek};
+
+use tar::{Archive, EntryType, Header};
+
+use super::limits::{MAX_ENTRIES, MAX_EXTENSION_BYTES, MAX_PATH_BYTES, MAX_TIME, MAX_XATTR_BYTES};
+
+/// Seconds and nanoseconds since 1970.
+pub(super) type Time = (i64, u32);
+
+/// One entry of a layer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Entry {
+    /// Its path, as the archive has it.
+    pub(super) path: Vec<u8>,
+    /// What it is.
+    pub(super) kind: EntryKind,
+    /// Its metadata.
+    pub(super) attributes: Attributes,
+}
+
+/// What an entry is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum EntryKind {
+    /// A directory.
+    Directory,
+    /// A file, with its place in the archive.
+    File {
+        /// Where its contents begin.
+        offset: u64,
+        /// How long they are.
+        length: u64,
+    },
+    /// A symbolic link to this target.
+    SymbolicLink(Vec<u8>),
+    /// Another name of the file with this path.
+    HardLink(Vec<u8>),
+    /// A named pipe.
+    Fifo,
+    /// A device node, of which images get none.
+    Device,
+}
+
+/// Metadata of an entry.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Attributes {
+    /// Permissions, with the set-user-id, set-group-id and sticky bits.
+    pub(super) mode: u16,
+    /// Owner.
+    pub(super) uid: u32,
+    /// Group.
+    pub(super) gid: u32,
+    /// When it was last modified.
+    pub(super) modified: Time,
+    /// Extended attributes, by name.
+    pub(super) xattrs: Vec<(String, Vec<u8>)>,
+}
+
+/// A layer is no archive that can be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadLayerError {
+    /// The archive is damaged, or cannot be read.
+    #[error("it is no tar archive that can be read")]
+    Archive(
+        /// Why.
+        #[source]
+        io::Error,
+    ),
+    /// It has more entries than any image.
+    #[error("it has more than {MAX_ENTRIES} entries")]
+    TooManyEntries,
+    /// An entry cannot be one.
+    #[error("its entry {path:?} {problem}")]
+    Entry {
+        /// The start of its path.
+        path: String,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+}
+
+/// The entries of the archive in `file`, of which at most `most` are taken.
+pub(super) fn read_entries(file: &File, most: usize) -> Result<Vec<Entry>, ReadLayerError> {
+    let reader = io::BufReader::with_capacity(128 << 10, file);
+    read_archive(reader, most)
+}
+
+/// The same of any archive: for tests and fuzzing too.
+pub(super) fn read_archive(reader: impl Read + Seek, most: usize) -> Result<Vec<Entry>, ReadLayerError> {
+    let mut archive = Archive::new(reader);
+    let mut entries = Vec::new();
+    let mut pending = Extensions::default();
+    let headers = archive.entries_with_seek().map_err(ReadLayerError::Archive)?.raw(true);
+    for (count, header) in headers.enumerate() {
+        let mut raw = header.map_err(ReadLayerError::Archive)?;
+        // Records about the next entry count as well: each costs as much work.
+        if count >= 2 * MAX_ENTRIES || entries.len() >= most {
+            return Err(ReadLayerError::TooManyEntries);
+        }
+        let kind = raw.header().entry_type();
+        if kind.is_gnu_longname() || kind.is_gnu_longlink() || kind.is_pax_local_extensions() {
+            let text = bounded(&mut raw)?;
+            match kind {
+                kind if kind.is_gnu_longname() => pending.path = Some(until_nul(text)),
+                kind if kind.is_gnu_longlink() => pending.link = Some(until_nul(text)),
+                _ => pending.take_records(&text)?,
+            }
+        } else if !kind.is_pax_global_extensions() {
+            let (offset, length) = (raw.raw_file_position(), raw.size());
+            entries.push(entry(raw.header(), offset, length, std::mem::take(&mut pending))?);
+        }
+    }
+    Ok(entries)
+}
+
+/// What records before an entry say about it.
+#[derive(Debug, Default)]
+struct Extensions {
+    path: Option<Vec<u8>>,
+    link: Option<Vec<u8>>,
+    size: Option<u64>,
+    uid: Option<u64>,
+    gid: Option<u64>,
+    modified: Option<Time>,
+    xattrs: Vec<(String, Vec<u8>)>,
+    sparse: bool,
+}
+
+impl Extensions {
+    /// Takes pax records: `LENGTH KEY=VALUE\n` each, where the length counts all of it.
+    fn take_records(&mut self, text: &[u8]) -> Result<(), ReadLayerError> {
+        let mut rest = text;
+        while !rest.is_empty() {
+            let (key, value, after) = record(rest).ok_or_else(|| {
+                ReadLayerError::Archive(io::Error::new(io::ErrorKind::InvalidData, "a malformed pax record"))
+            })?;
+            rest = after;
+            self.take_record(key, value);
+        }
+        Ok(())
+    }
+
+    fn take_record(&mut self, key: &[u8], value: &[u8]) {
+        let number = || std::str::from_utf8(value).ok().and_then(|text| text.parse().ok());
+        match key {
+            b"path" => self.path = Some(value.to_vec()),
+            b"linkpath" => self.link = Some(value.to_vec()),
+            b"size" => self.size = number(),
+            b"uid" => self.uid = number(),
+            b"gid" => self.gid = number(),
+            b"mtime" => self.modified = time(value),
+            _ => {
+                if let Some(name) = key.strip_prefix(b"SCHILY.xattr.")
+                    && let Ok(name) = std::str::from_utf8(name)
+                {
+                    self.xattrs.retain(|(earlier, _)| earlier != name);
+                    self.xattrs.push((name.to_owned(), value.to_vec()));
+                }
+                self.sparse |= key.starts_with(b"GNU.sparse.");
+            }
+        }
+    }
+}
+
+/// The first record of `text`: key, value, and what comes after.
+fn record(text: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
+    let blank = text.iter().take(20).position(|byte| *byte == b' ')?;
+    let length: usize = std::str::from_utf8(&text[..blank]).ok()?.parse().ok()?;
+    let body = text.get(blank + 1..length)?.strip_suffix(b"\n")?;
+    let equals = body.iter().position(|byte| *byte == b'=')?;
+    Some((&body[..equals], &body[equals + 1..], &text[length..]))
+}
+
+/// A pax time: seconds, with a fraction.
+fn time(value: &[u8]) -> Option<Time> {
+    let text = std::str::from_utf8(value).ok()?;
+    let (seconds, fraction) = text.split_once('.').unwrap_or((text, ""));
+    let seconds: i64 = seconds.parse().ok()?;
+    if seconds < 0 || text.starts_with('-') {
+        return Some((0, 0));
+    }
+    let digits: String = fraction.chars().chain("000000000".chars()).take(9).collect();
+    Some((seconds.min(MAX_TIME), digits.parse().ok()?))
+}
+
+fn bounded(reader: &mut impl Read) -> Result<Vec<u8>, ReadLayerError> {
+    let mut text = Vec::new();
+    reader.take(MAX_EXTENSION_BYTES + 1).read_to_end(&mut text).map_err(ReadLayerError::Archive)?;
+    if text.len() as u64 > MAX_EXTENSION_BYTES {
+        let reason = "a record about an entry that is longer than any";
+        return Err(ReadLayerError::Archive(io::Error::new(io::ErrorKind::InvalidData, reason)));
+    }
+    Ok(text)
+}
+
+fn until_nul(mut text: Vec<u8>) -> Vec<u8> {
+    text.truncate(text.iter().position(|byte| *byte == 0).unwrap_or(text.len()));
+    text
+}
+
+fn entry(header: &Header, offset: u64, length: u64, said: Extensions) -> Result<Entry, ReadLayerError> {
+    let path = said.path.unwrap_or_else(|| header.path_bytes().into_owned());
+    let wrong = |problem| ReadLayerError::Entry { path: shown(&path), problem };
+    let link = said.link.or_else(|| header.link_name_bytes().map(std::borrow::Cow::into_owned));
+    let target = || {
+        let target = link.clone().filter(|target| !target.is_empty() && !target.contains(&0));
+        target.filter(|target| target.len() <= MAX_PATH_BYTES).ok_or_else(|| wrong("is a link to nowhere"))
+    };
+    if path.len() > MAX_PATH_BYTES || path.contains(&0) {
+        return Err(wrong("has a path that is too long, or has a NUL"));
+    }
+    if said.sparse {
+        return Err(wrong("is a sparse file, which is not supported"));
+    }
+    let kind = match header.entry_type() {
+        EntryType::Directory => EntryKind::Directory,
+        // Old archives have directories that are files by their type and directories by their name.
+        EntryType::Regular if path.ends_with(b"/") => EntryKind::Directory,
+        EntryType::Regular | EntryType::Continuous if said.size.is_none_or(|size| size == length) => {
+            EntryKind::File { offset, length }
+        }
+        EntryType::Regular | EntryType::Continuous => return Err(wrong("is larger than 8 GiB")),
+        EntryType::Symlink => EntryKind::SymbolicLink(target()?),
+        EntryType::Link => EntryKind::HardLink(target()?),
+        EntryType::Fifo => EntryKind::Fifo,
+        EntryType::Char | EntryType::Block => EntryKind::Device,
+        EntryType::GNUSparse => return Err(wrong("is a sparse file, which is not supported")),
+        _ => return Err(wrong("is of no kind that a file system has")),
+    };
+    let attributes = attributes(header, said.uid, said.gid, said.modified, said.xattrs);
+    Ok(Entry { attributes: attributes.map_err(wrong)?, path, kind })
+}
+
+fn attributes(
+    header: &Header,
+    uid: Option<u64>,
+    gid: Option<u64>,
+    modified: Option<Time>,
+    mut xattrs: Vec<(String, Vec<u8>)>,
+) -> Result<Attributes, &'static str> {
+    let number = |said: Option<u64>, field: io::Result<u64>| {
+        // 2^32 - 1 says "leave as it is" to chown(2): no file can be owned by it.
+        said.or(field.ok()).and_then(|number| u32::try_from(number).ok()).filter(|number| *number != u32::MAX)
+    };
+    let mode = header.mode().map_err(|_| "has a mode that is no number")?;
+    // Access control lists have another form on the disk than in the archive.
+    xattrs.retain(|(name, _)| {
+        ["user.", "trusted.", "security."]
+            .iter()
+            .any(|namespace| name.strip_prefix(namespace).is_some_and(|rest| !rest.is_empty()))
+    });
+    xattrs.sort();
+    let bytes: usize = xattrs.iter().map(|(name, value)| name.len() + value.len() + 24).sum();
+    if bytes > MAX_XATTR_BYTES || xattrs.iter().any(|(name, _)| name.len() > 255 || name.contains('\0')) {
+        return Err("has more extended attributes than the file system holds");
+    }
+    Ok(Attributes {
+        mode: u16::try_from(mode & 0o7777).unwrap_or_default(),
+        uid: number(uid, header.uid()).ok_or("has no owner")?,
+        gid: number(gid, header.gid()).ok_or("has no group")?,
+        modified: modified.unwrap_or_else(|| {
+            let seconds = header.mtime().ok().and_then(|seconds| i64::try_from(seconds).ok());
+            (seconds.unwrap_or_default().min(MAX_TIME), 0)
+        }),
+        xattrs,
+    })
+}
+
+/// The start of a path, for errors.
+pub(super) fn shown(path: &[u8]) -> String {
+    String::from_utf8_lossy(path).chars().take(120).collect()
+}
+
+#[cfg(test)]
+#[path = "layer_tests.rs"]
+mod tests;
