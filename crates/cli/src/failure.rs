@@ -89,6 +89,7 @@ with_hint!(
     images::oci::registry::PullError,
     images::PrepareKernelError,
     images::rootfs::CreateRootfsError,
+    images::rootfs::CustomizeRootfsError,
     images::rootfs::ListRootfsError,
     images::rootfs::MapPackagesError,
 );

@@ -22,6 +22,9 @@ fn main() -> ExitCode {
     if std::env::args_os().nth(1).is_some_and(|argument| argument == host::SUPERVISOR_ARGUMENT) {
         return host::supervise();
     }
+    if std::env::args_os().nth(1).is_some_and(|argument| argument == host::STEPS_ARGUMENT) {
+        return host::take_steps();
+    }
     let arguments = Arguments::parse();
     output::start_logging(arguments.global.verbose);
     // For registries and object storage. It fails where there is one already, which is then as good.

@@ -2,6 +2,7 @@
 
 mod benchmark;
 mod completions;
+mod customize;
 mod doctor;
 mod from_docker;
 mod rootfs;

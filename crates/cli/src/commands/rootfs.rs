@@ -5,11 +5,14 @@ use std::{path::PathBuf, process::ExitCode, sync::Arc};
 use anyhow::anyhow;
 use clap::builder::RangedU64ValueParser;
 use engine::Languages;
-use images::rootfs::{self, CreateRootfs, RootfsSource};
+use images::rootfs::{self, CreateRootfs, RootfsSource, Step};
 use indicatif::HumanBytes;
 use serde::Serialize;
 
-use super::from_docker::{self, FromDockerArgs};
+use super::{
+    customize::{self, CustomizeArgs},
+    from_docker::{self, FromDockerArgs},
+};
 use crate::{
     failure::{Failure, OrFail as _},
     output::{self, Steps},
@@ -27,6 +30,8 @@ pub(crate) enum RootfsCommand {
     Create(CreateArgs),
     /// Makes the image of a language from a Docker or OCI image, without Docker
     FromDocker(FromDockerArgs),
+    /// Adds to the image of a language: packages, pip, commands. A step that fails leaves the image as it was
+    Customize(CustomizeArgs),
     /// Lists the images
     List(ListArgs),
 }
@@ -71,6 +76,7 @@ pub(super) async fn run(command: RootfsCommand, global: &Global) -> Result<ExitC
     match command {
         RootfsCommand::Create(args) => create(args, global).await,
         RootfsCommand::FromDocker(args) => from_docker::run(args, global).await,
+        RootfsCommand::Customize(args) => customize::run(args, global).await,
         RootfsCommand::List(args) => list(&args, global),
     }
 }
@@ -116,7 +122,7 @@ struct Row {
     sha256: Option<String>,
     created: Option<String>,
     source: Option<RootfsSource>,
-    steps: Vec<String>,
+    steps: Vec<Step>,
     problem: Option<String>,
 }
 

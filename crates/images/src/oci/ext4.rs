@@ -12,7 +12,7 @@ use mkext4::{FsBuilder, InodeCount, InodeHandle, Layout, Meta, Options, SpecialK
 
 use super::spool::Spooled;
 use super::tree::{Content, Kind, NodeId, ROOT, Tree};
-use crate::rootfs::{IMAGE_TIME, IMAGE_UUID};
+use crate::rootfs::{IMAGE_TIME, IMAGE_UUID, ROOM_MIB};
 use crate::staging::io_hint;
 
 const BLOCK_BYTES: u64 = 4096;
@@ -26,10 +26,6 @@ const MIN_MIB: u64 = 16;
 
 /// The largest, in MiB: what block numbers of 32 bits reach.
 const MAX_MIB: u64 = 16 << 20;
-
-/// Room in an image whose size nobody chose, in MiB, so that packages can be added by hand. It takes no space on the
-/// disk before it is used: images are sparse.
-const ROOM_MIB: u64 = 512;
 
 /// An image could not be written.
 #[derive(Debug, thiserror::Error)]
