@@ -4,6 +4,7 @@
 //! images/rootfs-<lang>.ext4           rootfs images
 //! snapshots/<lang>/<size>/            snapshots, see `snapshot`
 //! kernel/                             the kernel bundle
+//! downloads/<sha256>.partial          what comes out of a bucket and is not whole yet
 //! bin/{firecracker,jailer}            Firecracker, replaced as one directory
 //! run/                                locks, and what was found out about this host
 //! ```
@@ -48,6 +49,11 @@ impl DataDirectory {
     /// The kernel bundle.
     pub fn kernel(&self) -> PathBuf {
         self.0.join("kernel")
+    }
+
+    /// What is being downloaded. In the data directory, so that a rename puts it in place.
+    pub fn downloads(&self) -> PathBuf {
+        self.0.join("downloads")
     }
 
     /// The programs that `setup` installs.
