@@ -88,6 +88,9 @@ with_hint!(
     images::rootfs::CreateRootfsError,
     images::rootfs::ListRootfsError,
     images::rootfs::MapPackagesError,
+    store::remote::BucketError,
+    store::remote::DownloadError,
+    store::remote::UploadError,
 );
 
 impl<T> OrFail<T> for Result<T, store::snapshot::CatalogueError> {

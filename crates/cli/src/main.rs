@@ -4,6 +4,7 @@
 //! [`commands`], one file each; how they end in [`failure`].
 
 mod backend;
+mod bucket;
 mod commands;
 mod failure;
 mod host;
@@ -23,6 +24,8 @@ fn main() -> ExitCode {
         return host::supervise();
     }
     let arguments = Arguments::parse();
+    // Whatever speaks HTTPS uses it. Fails where there is one already, which then is the same.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     output::start_logging(arguments.global.verbose);
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,

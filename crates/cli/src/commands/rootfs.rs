@@ -9,7 +9,9 @@ use images::rootfs::{self, CreateRootfs, RootfsSource};
 use indicatif::HumanBytes;
 use serde::Serialize;
 
+use super::storage::{DownloadRootfsArgs, UploadRootfsArgs, download_rootfs, list_rootfs, upload_rootfs};
 use crate::{
+    bucket::BucketArgs,
     failure::{Failure, OrFail as _},
     output::{self, Steps},
     settings::Global,
@@ -26,6 +28,10 @@ pub(crate) enum RootfsCommand {
     Create(CreateArgs),
     /// Lists the images
     List(ListArgs),
+    /// Puts the image of a language into a bucket
+    Upload(UploadRootfsArgs),
+    /// Gets the image of a language out of a bucket
+    Download(DownloadRootfsArgs),
 }
 
 /// Arguments of `rootfs create`.
@@ -58,6 +64,14 @@ pub(crate) struct CreateArgs {
 /// Arguments of `rootfs list`.
 #[derive(clap::Args)]
 pub(crate) struct ListArgs {
+    /// Those of a bucket instead of those of this host
+    #[arg(long)]
+    remote: bool,
+    /// Only those of this language
+    #[arg(long, value_name = "LANGUAGE", requires = "remote")]
+    lang: Option<String>,
+    #[command(flatten)]
+    bucket: BucketArgs,
     /// Prints JSON
     #[arg(long)]
     json: bool,
@@ -67,7 +81,12 @@ pub(crate) struct ListArgs {
 pub(super) async fn run(command: RootfsCommand, global: &Global) -> Result<ExitCode, Failure> {
     match command {
         RootfsCommand::Create(args) => create(args, global).await,
+        RootfsCommand::List(args) if args.remote => {
+            list_rootfs(&args.bucket, args.lang.as_deref(), args.json).await
+        }
         RootfsCommand::List(args) => list(&args, global),
+        RootfsCommand::Upload(args) => upload_rootfs(args, global).await,
+        RootfsCommand::Download(args) => download_rootfs(args, global).await,
     }
 }
 
