@@ -92,6 +92,9 @@ with_hint!(
     images::rootfs::CustomizeRootfsError,
     images::rootfs::ListRootfsError,
     images::rootfs::MapPackagesError,
+    store::remote::BucketError,
+    store::remote::DownloadError,
+    store::remote::UploadError,
 );
 
 impl<T> OrFail<T> for Result<T, store::snapshot::CatalogueError> {

@@ -170,7 +170,7 @@ impl Engine {
     }
 
     /// What a snapshot of `language` is compared with.
-    fn current(&self, language: &Language) -> Result<Current, NotPrepared> {
+    pub fn current(&self, language: &Language) -> Result<Current, NotPrepared> {
         Ok(Current {
             host: self.host_record(),
             // Without a bundle a snapshot can be restored all the same.

@@ -9,6 +9,7 @@ mod rootfs;
 mod run;
 mod setup;
 mod snapshot;
+mod storage;
 
 use std::process::ExitCode;
 
@@ -21,10 +22,10 @@ pub(crate) enum Command {
     Setup(setup::SetupArgs),
     /// Says what this host has and lacks, each finding with its fix
     Doctor(doctor::DoctorArgs),
-    /// Makes and lists rootfs images
+    /// Makes and lists rootfs images, and exchanges them with object storage
     #[command(subcommand)]
     Rootfs(rootfs::RootfsCommand),
-    /// Makes, lists, checks and removes snapshots
+    /// Makes, lists, checks and removes snapshots, and exchanges them with object storage
     #[command(subcommand)]
     Snapshot(snapshot::SnapshotCommand),
     /// Runs a program in a microVM of a given size and prints the answer as JSON

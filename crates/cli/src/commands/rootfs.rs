@@ -12,8 +12,10 @@ use serde::Serialize;
 use super::{
     customize::{self, CustomizeArgs},
     from_docker::{self, FromDockerArgs},
+    storage::{DownloadRootfsArgs, UploadRootfsArgs, download_rootfs, list_rootfs, upload_rootfs},
 };
 use crate::{
+    bucket::BucketArgs,
     failure::{Failure, OrFail as _},
     output::{self, Steps},
     settings::Global,
@@ -34,6 +36,10 @@ pub(crate) enum RootfsCommand {
     Customize(CustomizeArgs),
     /// Lists the images
     List(ListArgs),
+    /// Puts the image of a language into a bucket
+    Upload(UploadRootfsArgs),
+    /// Gets the image of a language out of a bucket
+    Download(DownloadRootfsArgs),
 }
 
 /// Arguments of `rootfs create`.
@@ -66,6 +72,14 @@ pub(crate) struct CreateArgs {
 /// Arguments of `rootfs list`.
 #[derive(clap::Args)]
 pub(crate) struct ListArgs {
+    /// Those of a bucket instead of those of this host
+    #[arg(long)]
+    remote: bool,
+    /// Only those of this language
+    #[arg(long, value_name = "LANGUAGE", requires = "remote")]
+    lang: Option<String>,
+    #[command(flatten)]
+    bucket: BucketArgs,
     /// Prints JSON
     #[arg(long)]
     json: bool,
@@ -77,7 +91,12 @@ pub(super) async fn run(command: RootfsCommand, global: &Global) -> Result<ExitC
         RootfsCommand::Create(args) => create(args, global).await,
         RootfsCommand::FromDocker(args) => from_docker::run(args, global).await,
         RootfsCommand::Customize(args) => customize::run(args, global).await,
+        RootfsCommand::List(args) if args.remote => {
+            list_rootfs(&args.bucket, args.lang.as_deref(), args.json).await
+        }
         RootfsCommand::List(args) => list(&args, global),
+        RootfsCommand::Upload(args) => upload_rootfs(args, global).await,
+        RootfsCommand::Download(args) => download_rootfs(args, global).await,
     }
 }
 

@@ -22,5 +22,5 @@ pub use filesystem::{InspectImageError, MakeFilesystemError, inspect};
 pub use inside::take_steps_inside;
 pub use list::{ListRootfsError, RootfsSummary, image_path, list};
 pub use packages::{InvalidPackageName, MapPackagesError, check_package_name, map_packages};
-pub use publish::{PublishImageError, RootfsImage, publish_image};
+pub use publish::{PublishImageError, RootfsImage, publish_bare_image, publish_image};
 pub use tree::MakeTreeError;
