@@ -84,6 +84,7 @@ with_hint!(
     engine::CreateSnapshotError,
     engine::RunError,
     images::OpenKernelError,
+    store::garbage::GarbageError,
     images::oci::CreateFromImageError,
     images::oci::OpenImageError,
     images::oci::registry::PullError,

@@ -63,14 +63,16 @@ pub(super) async fn run(args: FromDockerArgs, global: &Global) -> Result<ExitCod
         Failure::usage(error)
             .hint("name it as in: python:3.12-alpine, ghcr.io/team/image:tag, oci:DIR".to_owned())
     })?;
-    if Languages::built_in().find(args.name.as_str()).is_none_or(|spec| spec.name != args.name) {
-        eprintln!(
-            "warning: no language of this release goes by {}: nothing will run in this image",
+    let language = match Languages::built_in().find(args.name.as_str()) {
+        Some(spec) => spec.name.clone(),
+        None => {
+            let name = &args.name;
+            eprintln!("warning: no language of this release goes by {name}: nothing will run in this image");
             args.name
-        );
-    }
+        }
+    };
     let data = global.data();
-    let output = args.output.unwrap_or_else(|| data.image(&args.name));
+    let output = args.output.unwrap_or_else(|| data.image(&language));
     let steps = Arc::new(Steps::new());
     let progress: Arc<dyn Progress> = Arc::clone(&steps) as _;
     let layers = data.layers();

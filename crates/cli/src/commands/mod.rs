@@ -5,6 +5,7 @@ mod completions;
 mod customize;
 mod doctor;
 mod from_docker;
+mod prune;
 mod rootfs;
 mod run;
 mod setup;
@@ -32,6 +33,8 @@ pub(crate) enum Command {
     Host(run::HostArgs),
     /// Runs a program, or a whole request, in the best microVM there is and prints the answer as JSON
     Run(run::RunArgs),
+    /// Shows what takes space and serves nobody, and removes it: unused layers, stale snapshots, interrupted downloads
+    Prune(prune::PruneArgs),
     /// Measures boots, snapshots, restores and runs, beside the native interpreter
     Benchmark(benchmark::BenchmarkArgs),
     /// Prints a script that completes this command line in a shell
@@ -47,6 +50,7 @@ pub(crate) async fn run(command: Command, global: &Global) -> Result<ExitCode, F
         Command::Snapshot(command) => snapshot::run(command, global).await,
         Command::Host(args) => run::host(args, global).await,
         Command::Run(args) => run::run(args, global).await,
+        Command::Prune(args) => prune::run(&args, global).await,
         Command::Benchmark(args) => benchmark::run(args, global).await,
         Command::Completions(args) => completions::run(&args),
     }

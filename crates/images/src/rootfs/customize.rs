@@ -354,7 +354,7 @@ fn take_steps(
     let (program, argument) = &request.inside;
     let ran =
         Program::ours(program.clone()).argument(argument).argument(&path).isolated().run_with(&|line| {
-                let line: String = line.chars().filter(|c| !c.is_control()).take(160).collect();
+            let line: String = line.chars().filter(|c| !c.is_control()).take(160).collect();
             if !line.trim().is_empty() {
                 progress.step(line.trim());
             }

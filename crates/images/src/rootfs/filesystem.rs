@@ -238,7 +238,9 @@ impl InspectImageError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Read { path, source } => crate::staging::io_hint(path, source),
-            Self::InUse { path } => Some(format!("unmount it; if it is not mounted: e2fsck -p {}", path.display())),
+            Self::InUse { path } => {
+                Some(format!("unmount it; if it is not mounted: e2fsck -p {}", path.display()))
+            }
             Self::NotExt4 { .. } | Self::Truncated { .. } => {
                 Some("create or download the image again".to_owned())
             }

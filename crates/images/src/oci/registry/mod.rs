@@ -16,4 +16,4 @@ pub use client::RequestError;
 pub use credentials::{CredentialFiles, CredentialsError};
 pub use hosts::{Host, HostFiles, HostsError, Mirror, Scheme};
 pub use layers::{FetchLayerError, PARTIAL};
-pub use pull::{PullError, RegistrySettings, pull};
+pub use pull::{PullError, RegistrySettings, lock_cache, pull};

@@ -1,6 +1,6 @@
 //! Pulls an image: its manifest, its configuration, and its layers into the cache.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -157,6 +157,7 @@ pub async fn pull(
         document::configuration(&text).map_err(|source| pulling.document("configuration", source))?;
     let cache = |source| PullError::Cache { path: directory.to_owned(), source };
     fs::create_dir_all(directory).map_err(cache)?;
+    let in_use = lock_cache(directory, FlockOperation::LockShared).map_err(cache)?;
     let total = layers.iter().map(|layer| layer.size).fold(0, u64::saturating_add);
     progress.step(&format!("downloading {} layers from {}", layers.len(), client.host().name));
     let downloads = Downloads {
@@ -171,16 +172,20 @@ pub async fn pull(
         .map_err(|source| PullError::Layer { image: name.to_owned(), source })?;
     let layers = layers.into_iter().map(|layer| {
         let path = directory.join(layer.digest.as_str());
-        let file = open_regular(&path).and_then(|file| {
-            // Nobody tidies away what is in use.
-            flock(&file, FlockOperation::NonBlockingLockShared)?;
-            Ok(file)
-        });
-        let file = file.map_err(|source| PullError::Cache { path: path.clone(), source })?;
+        let file = open_regular(&path).map_err(|source| PullError::Cache { path: path.clone(), source })?;
         Ok(StoredLayer::cached(layer.digest, file, layer.size, path))
     });
     let layers = layers.collect::<Result<_, PullError>>()?;
+    // All of them are open now: whatever is removed, stays as long as it is used.
+    drop(in_use);
     Ok(Image { name: name.to_owned(), manifest: found, configuration, layers })
+}
+
+/// Keeps the layers in the cache `directory` from being removed, or, exclusively, from being used.
+pub fn lock_cache(directory: &Path, operation: FlockOperation) -> io::Result<File> {
+    let file = File::options().create(true).truncate(false).write(true).open(directory.join(".lock"))?;
+    flock(&file, operation)?;
+    Ok(file)
 }
 
 struct Pulling<'a> {
