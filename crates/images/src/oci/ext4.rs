@@ -78,12 +78,11 @@ pub(super) fn write(
     size_mib: Option<u64>,
 ) -> Result<(), WriteImageError> {
     let content = Measured::of(tree);
-    let (layout, fills) = match size_mib {
-        Some(requested_mib) => fitting(tree, &content, requested_mib)?,
-        None => {
-            let size_mib = content.enough_mib();
-            lay_out(tree, size_mib + size_mib / 10 + ROOM_MIB, &content, Inodes::WithRoom)?
-        }
+    let (layout, fills) = if let Some(requested_mib) = size_mib {
+        fitting(tree, &content, requested_mib)?
+    } else {
+        let size_mib = content.enough_mib();
+        lay_out(tree, size_mib + size_mib / 10 + ROOM_MIB, &content, Inodes::WithRoom)?
     };
     let failed = |source| WriteImageError::Write { path: image.to_owned(), source };
     let mut sink =

@@ -75,7 +75,7 @@ pub(super) fn spool(
     progress: &dyn Progress,
 ) -> Result<Spooled, SpoolError> {
     let failed = |source| SpoolError::Write { directory: directory.to_owned(), source };
-    let limit = stored_bytes.saturating_mul(MAX_RATIO).max(RATIO_FREE_BYTES).min(MAX_CONTENT_BYTES);
+    let limit = stored_bytes.saturating_mul(MAX_RATIO).clamp(RATIO_FREE_BYTES, MAX_CONTENT_BYTES);
     let mut reader = decoder(BufReader::with_capacity(CHUNK_BYTES, stored)).map_err(SpoolError::Read)?;
     let mut file = tempfile::tempfile_in(directory).map_err(failed)?;
     let mut hasher = Sha256::new();

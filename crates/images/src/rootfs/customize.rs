@@ -187,9 +187,8 @@ impl CustomizeRootfsError {
             Self::Details(_) => None,
             Self::Stage { image, source } => io_hint(image, source),
             Self::Shrink { has_mib } => Some(format!("use --size {has_mib} or more, or none")),
-            Self::Copy(source) | Self::Check(source) => source.hint(),
+            Self::Copy(source) | Self::Check(source) | Self::Start(source) => source.hint(),
             Self::Base(source) => source.hint(),
-            Self::Start(source) => source.hint(),
             Self::Step { said } => {
                 let is_full = said.contains("No space left");
                 is_full.then(|| "give the image more room with --size".to_owned())
@@ -216,12 +215,11 @@ pub fn customize(
     let directory = lock.temporary_directory().map_err(failed)?;
     let details = RootfsDetails::of_image(image)?;
     let staged = directory.path().join("image");
-    let (mut details, steps) = match base(details.as_ref(), request, directory.path(), progress)? {
-        Some((made, details, steps)) => {
+    let (mut details, steps) =
+        if let Some((made, details, steps)) = base(details.as_ref(), request, directory.path(), progress)? {
             fs::rename(made, &staged).map_err(failed)?;
             (details, steps)
-        }
-        None => {
+        } else {
             progress.step("copying the image");
             let copied = Program::new("cp", "coreutils")
                 .arguments(["--sparse=always", "--reflink=auto"])
@@ -229,8 +227,7 @@ pub fn customize(
                 .run();
             copied.map_err(CustomizeRootfsError::Copy)?;
             (details, request.steps.clone())
-        }
-    };
+        };
     grow(&staged, request.size_mib)?;
     let config = details.as_ref().map(|details| details.config.clone()).unwrap_or_default();
     take_steps(request, directory.path(), &staged, &steps, config, progress)?;

@@ -88,7 +88,8 @@ struct File {
 
 #[derive(Default, Deserialize)]
 struct Auth {
-    auth: Option<String>,
+    #[serde(rename = "auth")]
+    encoded: Option<String>,
     username: Option<String>,
     password: Option<String>,
     identitytoken: Option<String>,
@@ -159,7 +160,7 @@ impl Auth {
         {
             return Some(Credentials::Password { user: user.clone(), password: password.clone() });
         }
-        let decoded = base64::engine::general_purpose::STANDARD.decode(self.auth.as_ref()?.trim()).ok()?;
+        let decoded = base64::engine::general_purpose::STANDARD.decode(self.encoded.as_ref()?.trim()).ok()?;
         let text = String::from_utf8(decoded).ok()?;
         let (user, password) = text.split_once(':')?;
         let password = password.trim_end_matches('\0').to_owned();
