@@ -18,6 +18,7 @@ use crate::{
 
 /// Arguments of `rootfs customize`.
 #[derive(clap::Args)]
+#[command(group(clap::ArgGroup::new("steps").required(true).multiple(true).args(["packages", "pip", "run"])))]
 #[command(after_help = "Examples:
   infra.operator rootfs customize --lang python --pip numpy,pandas
   infra.operator rootfs customize --lang python --packages git --run 'git config --system user.name sandbox'

@@ -226,8 +226,8 @@ mod tests {
         credentials(registry, repository, &CredentialFiles(vec![missing, path])).expect("readable")
     }
 
-    fn password(user: &str, password: &str) -> Option<Credentials> {
-        Some(Credentials::Password { user: user.to_owned(), password: password.to_owned() })
+    fn password(user: &str, password: &str) -> Credentials {
+        Credentials::Password { user: user.to_owned(), password: password.to_owned() }
     }
 
     #[test]
@@ -241,11 +241,11 @@ mod tests {
             "azure.example": {"auth": "", "identitytoken": "refresh"},
             "empty.example": {}
         }, "HttpHeaders": {}}"#;
-        assert_eq!(found(text, "docker.io", "library/python"), password("hub", "pw"));
-        assert_eq!(found(text, "registry-1.docker.io", "library/python"), password("hub", "pw"));
-        assert_eq!(found(text, "127.0.0.1:5001", "a"), password("tester", "secret:with:colons"));
-        assert_eq!(found(text, "ghcr.io", "team/a"), password("team", "pw"));
-        assert_eq!(found(text, "ghcr.io", "teammate/a"), password("all", "pw"));
+        assert_eq!(found(text, "docker.io", "library/python"), Some(password("hub", "pw")));
+        assert_eq!(found(text, "registry-1.docker.io", "library/python"), Some(password("hub", "pw")));
+        assert_eq!(found(text, "127.0.0.1:5001", "a"), Some(password("tester", "secret:with:colons")));
+        assert_eq!(found(text, "ghcr.io", "team/a"), Some(password("team", "pw")));
+        assert_eq!(found(text, "ghcr.io", "teammate/a"), Some(password("all", "pw")));
         let token = Some(Credentials::IdentityToken("refresh".to_owned()));
         assert_eq!(found(text, "azure.example", "a"), token);
         assert_eq!(found(text, "empty.example", "a"), None);
