@@ -10,6 +10,7 @@ use vmm::MachineSpec;
 
 use super::{
     rootfs::unknown_language,
+    setup,
     storage::{DownloadSnapshotArgs, UploadSnapshotArgs, download_snapshot, list_snapshots, upload_snapshot},
 };
 use crate::{
@@ -119,6 +120,10 @@ async fn create(args: &CreateArgs, global: &Global) -> Result<ExitCode, Failure>
             None => return Ok(ExitCode::SUCCESS),
             Some(problem) => eprintln!("the snapshot has to be made again: {}", reason(&problem)),
         }
+    }
+    // Whoever has an image wants to run programs in it, and has no kernel of their own in mind.
+    if global.data().image(&spec.name).is_file() {
+        setup::kernel_bundle(global, &steps).await?;
     }
     let since = Instant::now();
     let (manifest, directory) =
