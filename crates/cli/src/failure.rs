@@ -91,6 +91,7 @@ with_hint!(
     images::PrepareKernelError,
     images::rootfs::CreateRootfsError,
     images::rootfs::CustomizeRootfsError,
+    images::rootfs::InspectImageError,
     images::rootfs::ListRootfsError,
     images::rootfs::MapPackagesError,
     store::remote::BucketError,

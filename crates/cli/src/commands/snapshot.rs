@@ -122,7 +122,9 @@ async fn create(args: &CreateArgs, global: &Global) -> Result<ExitCode, Failure>
         }
     }
     // Whoever has an image wants to run programs in it, and has no kernel of their own in mind.
-    if global.data().image(&spec.name).is_file() {
+    let image = global.data().image(&spec.name);
+    if image.is_file() {
+        images::rootfs::inspect(&image).or_fail()?;
         setup::kernel_bundle(global, &steps).await?;
     }
     let since = Instant::now();
