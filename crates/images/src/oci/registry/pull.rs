@@ -1,6 +1,6 @@
 //! Pulls an image: its manifest, its configuration, and its layers into the cache.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use super::super::reference::{Reference, Version};
 use super::client::{Client, RequestError};
 use super::credentials::{CredentialFiles, CredentialsError, credentials};
 use super::hosts::{HostFiles, HostsError, Mirror, hosts};
-use super::layers::{Downloads, FetchLayerError, fetch_all};
+use super::layers::{Downloads, FetchLayerError, LOOK_INTERVAL, fetch_all};
 use crate::digest::Sha256Digest;
 use crate::progress::Progress;
 use crate::staging::{io_hint, open_regular};
@@ -169,18 +169,26 @@ pub async fn pull(
     fetch_all(downloads, &layers)
         .await
         .map_err(|source| PullError::Layer { image: name.to_owned(), source })?;
-    let layers = layers.into_iter().map(|layer| {
+    let mut stored = Vec::with_capacity(layers.len());
+    for layer in layers {
         let path = directory.join(layer.digest.as_str());
-        let file = open_regular(&path).and_then(|file| {
-            // Nobody tidies away what is in use.
-            flock(&file, FlockOperation::NonBlockingLockShared)?;
-            Ok(file)
-        });
-        let file = file.map_err(|source| PullError::Cache { path: path.clone(), source })?;
-        Ok(StoredLayer::cached(layer.digest, file, layer.size, path))
-    });
-    let layers = layers.collect::<Result<_, PullError>>()?;
-    Ok(Image { name: name.to_owned(), manifest: found, configuration, layers })
+        let file = in_use(&path).await.map_err(|source| PullError::Cache { path: path.clone(), source })?;
+        stored.push(StoredLayer::cached(layer.digest, file, layer.size, path));
+    }
+    Ok(Image { name: name.to_owned(), manifest: found, configuration, layers: stored })
+}
+
+/// Opens a layer of the cache, which nobody tidies away then.
+async fn in_use(path: &Path) -> io::Result<File> {
+    let file = open_regular(path)?;
+    loop {
+        match flock(&file, FlockOperation::NonBlockingLockShared) {
+            Ok(()) => return Ok(file),
+            // Another process has just given it its name, and is about to let go of it.
+            Err(rustix::io::Errno::WOULDBLOCK) => tokio::time::sleep(LOOK_INTERVAL).await,
+            Err(error) => return Err(error.into()),
+        }
+    }
 }
 
 struct Pulling<'a> {
