@@ -11,11 +11,10 @@ use sha2::{Digest as _, Sha256};
 
 use super::ext4::{self, WriteImageError};
 use super::image::{Image, StoredLayer};
-use super::layer::{ReadLayerError, read_entries};
-use super::limits::{MAX_CONTENT_BYTES, MAX_ENTRIES};
+use super::layer::{Allowance, ReadLayerError, read_entries};
 use super::local::{OpenImageError, open_archive, open_layout};
 use super::reference::ImageSource;
-use super::spool::{SpoolError, Spooled, spool};
+use super::spool::{ContentAllowance, SpoolError, Spooled, spool};
 use super::tree::{ApplyLayerError, Tree};
 use crate::digest::{DigestError, Sha256Digest};
 use crate::program::{Program, ProgramError};
@@ -76,12 +75,6 @@ pub enum CreateFromImageError {
         expected: Sha256Digest,
         /// What it is.
         found: Sha256Digest,
-    },
-    /// All layers together are larger than any image.
-    #[error("the layers of {image} are more than any image uncompressed")]
-    TooLarge {
-        /// The image.
-        image: String,
     },
     /// A layer is no archive of files.
     #[error("cannot use layer {number} of {image}")]
@@ -146,7 +139,7 @@ impl CreateFromImageError {
             Self::Check(source) => source.hint(),
             Self::NewDigest(source) => source.hint(),
             Self::Publish(source) => source.hint(),
-            Self::LayerCount { .. } | Self::TooLarge { .. } | Self::Read { .. } | Self::Apply { .. } => {
+            Self::LayerCount { .. } | Self::Read { .. } | Self::Apply { .. } => {
                 Some("have the image made again, with another builder".to_owned())
             }
         }
@@ -223,7 +216,7 @@ fn spool_all(
             configured: expected.len(),
         });
     }
-    let (next, done) = (AtomicUsize::new(0), AtomicU64::new(0));
+    let (next, done, allowance) = (AtomicUsize::new(0), AtomicU64::new(0), ContentAllowance::default());
     let spooled: Mutex<Vec<Option<Result<Spooled, CreateFromImageError>>>> =
         Mutex::new(image.layers.iter().map(|_| None).collect());
     let total: u64 = image.layers.iter().map(|layer| layer.length).fold(0, u64::saturating_add);
@@ -231,7 +224,7 @@ fn spool_all(
         loop {
             let number = next.fetch_add(1, Ordering::Relaxed);
             let Some(layer) = image.layers.get(number) else { return };
-            let outcome = spool_one(image, number, layer, scratch, progress);
+            let outcome = spool_one(image, number, layer, &allowance, scratch, progress);
             let failed = outcome.is_err();
             if let Ok(mut spooled) = spooled.lock() {
                 spooled[number] = Some(outcome);
@@ -247,15 +240,9 @@ fn spool_all(
     std::thread::scope(|scope| (0..workers).for_each(|_| drop(scope.spawn(work))));
     let outcomes = spooled.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
     let mut layers = Vec::with_capacity(outcomes.len());
-    let mut content = 0_u64;
     // A layer that was not begun comes after one that failed.
     for outcome in outcomes.into_iter().flatten() {
-        let spooled = outcome?;
-        content = content.saturating_add(spooled.file.metadata().map_or(0, |metadata| metadata.len()));
-        layers.push(spooled);
-    }
-    if content > MAX_CONTENT_BYTES {
-        return Err(CreateFromImageError::TooLarge { image: image.name.clone() });
+        layers.push(outcome?);
     }
     Ok(layers)
 }
@@ -264,13 +251,14 @@ fn spool_one(
     image: &Image,
     number: usize,
     layer: &StoredLayer,
+    allowance: &ContentAllowance,
     scratch: &Path,
     progress: &dyn Progress,
 ) -> Result<Spooled, CreateFromImageError> {
     let failed =
         |source| CreateFromImageError::Spool { image: image.name.clone(), number: number + 1, source };
     let mut stored = Hashing { reader: layer.reader(), hasher: Sha256::new() };
-    let outcome = spool(&mut stored, layer.length, scratch, progress);
+    let outcome = spool(&mut stored, layer.length, allowance, scratch, progress);
     // What follows the end of the compressed data counts too.
     io::copy(&mut stored, &mut io::sink()).map_err(|source| failed(SpoolError::Read(source)))?;
     let compare = |expected: Option<&Sha256Digest>, found: Sha256Digest| match expected {
@@ -311,14 +299,13 @@ impl<R: Read> Read for Hashing<R> {
 
 fn merge(image: &Image, layers: &[Spooled]) -> Result<Tree, CreateFromImageError> {
     let mut tree = Tree::new(IMAGE_TIME);
-    let mut entries_left = MAX_ENTRIES;
+    let mut allowance = Allowance::default();
     for (index, layer) in layers.iter().enumerate() {
         let (image, number) = (image.name.clone(), index + 1);
-        let entries = match read_entries(&layer.file, entries_left) {
+        let entries = match read_entries(&layer.file, &mut allowance) {
             Ok(entries) => entries,
             Err(source) => return Err(CreateFromImageError::Read { image, number, source }),
         };
-        entries_left -= entries.len();
         tree.apply(index, entries).map_err(|source| CreateFromImageError::Apply { image, number, source })?;
     }
     Ok(tree)

@@ -5,11 +5,17 @@
 //! (POSIX.1-2024, pax Interchange Format), and the long names of GNU tar.
 
 use std::fs::File;
-use std::io::{self, Read, Seek};
+use std::io::{self, BufReader, Read, Seek, SeekFrom};
 
 use tar::{Archive, EntryType, Header};
 
-use super::limits::{MAX_ENTRIES, MAX_EXTENSION_BYTES, MAX_PATH_BYTES, MAX_TIME, MAX_XATTR_BYTES};
+use super::limits::{
+    MAX_ENTRIES, MAX_EXTENSION_BYTES, MAX_METADATA_BYTES, MAX_PATH_BYTES, MAX_TIME, MAX_XATTR_BYTES,
+};
+
+/// What extended attributes of images may be about. Access control lists have another form on the disk than in an
+/// archive.
+const NAMESPACES: [&str; 3] = ["user.", "trusted.", "security."];
 
 /// Seconds and nanoseconds since 1970.
 pub(super) type Time = (i64, u32);
@@ -75,6 +81,9 @@ pub enum ReadLayerError {
     /// It has more entries than any image.
     #[error("it has more than {MAX_ENTRIES} entries")]
     TooManyEntries,
+    /// The names and attributes of its entries are longer than those of any image.
+    #[error("its entries have more than {MAX_METADATA_BYTES} bytes of names and attributes")]
+    TooMuchMetadata,
     /// An entry cannot be one.
     #[error("its entry {path:?} {problem}")]
     Entry {
@@ -85,14 +94,47 @@ pub enum ReadLayerError {
     },
 }
 
-/// The entries of the archive in `file`, of which at most `most` are taken.
-pub(super) fn read_entries(file: &File, most: usize) -> Result<Vec<Entry>, ReadLayerError> {
-    let reader = io::BufReader::with_capacity(128 << 10, file);
-    read_archive(reader, most)
+/// What all archives of an image may have together, or what is left of it.
+#[derive(Debug)]
+pub(super) struct Allowance {
+    entries: usize,
+    metadata_bytes: usize,
+}
+
+impl Default for Allowance {
+    fn default() -> Self {
+        Self { entries: MAX_ENTRIES, metadata_bytes: MAX_METADATA_BYTES }
+    }
+}
+
+impl Allowance {
+    fn take(&mut self, entry: &Entry) -> Result<(), ReadLayerError> {
+        let link = match &entry.kind {
+            EntryKind::SymbolicLink(target) | EntryKind::HardLink(target) => target.len(),
+            _ => 0,
+        };
+        let xattrs: usize =
+            entry.attributes.xattrs.iter().map(|(name, value)| name.len() + value.len()).sum();
+        let bytes = entry.path.len() + link + xattrs;
+        self.entries = self.entries.checked_sub(1).ok_or(ReadLayerError::TooManyEntries)?;
+        self.metadata_bytes =
+            self.metadata_bytes.checked_sub(bytes).ok_or(ReadLayerError::TooMuchMetadata)?;
+        Ok(())
+    }
+}
+
+/// The entries of the archive in `file`, which are taken from the allowance.
+pub(super) fn read_entries(file: &File, allowance: &mut Allowance) -> Result<Vec<Entry>, ReadLayerError> {
+    read_archive(Buffered(BufReader::with_capacity(16 << 10, file)), allowance)
 }
 
 /// The same of any archive: for tests and fuzzing too.
-pub(super) fn read_archive(reader: impl Read + Seek, most: usize) -> Result<Vec<Entry>, ReadLayerError> {
+pub(super) fn read_archive(
+    mut reader: impl Read + Seek,
+    allowance: &mut Allowance,
+) -> Result<Vec<Entry>, ReadLayerError> {
+    let end = reader.seek(SeekFrom::End(0)).map_err(ReadLayerError::Archive)?;
+    reader.rewind().map_err(ReadLayerError::Archive)?;
     let mut archive = Archive::new(reader);
     let mut entries = Vec::new();
     let mut pending = Extensions::default();
@@ -100,7 +142,7 @@ pub(super) fn read_archive(reader: impl Read + Seek, most: usize) -> Result<Vec<
     for (count, header) in headers.enumerate() {
         let mut raw = header.map_err(ReadLayerError::Archive)?;
         // Records about the next entry count as well: each costs as much work.
-        if count >= 2 * MAX_ENTRIES || entries.len() >= most {
+        if count >= 2 * MAX_ENTRIES {
             return Err(ReadLayerError::TooManyEntries);
         }
         let kind = raw.header().entry_type();
@@ -113,10 +155,37 @@ pub(super) fn read_archive(reader: impl Read + Seek, most: usize) -> Result<Vec<
             }
         } else if !kind.is_pax_global_extensions() {
             let (offset, length) = (raw.raw_file_position(), raw.size());
-            entries.push(entry(raw.header(), offset, length, std::mem::take(&mut pending))?);
+            let entry = entry(raw.header(), offset, length, std::mem::take(&mut pending))?;
+            // Nobody is to make room for what is not there.
+            if matches!(entry.kind, EntryKind::File { .. }) && end.saturating_sub(offset) < length {
+                return Err(ReadLayerError::Entry { path: shown(&entry.path), problem: "is cut off" });
+            }
+            allowance.take(&entry)?;
+            entries.push(entry);
         }
     }
     Ok(entries)
+}
+
+/// Keeps what is buffered where a seek stays within it: from one header to the next it mostly does.
+struct Buffered<R>(BufReader<R>);
+
+impl<R: Read> Read for Buffered<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.read(buffer)
+    }
+}
+
+impl<R: Read + Seek> Seek for Buffered<R> {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        match to {
+            SeekFrom::Current(distance) => {
+                self.0.seek_relative(distance)?;
+                self.0.stream_position()
+            }
+            to => self.0.seek(to),
+        }
+    }
 }
 
 /// What records before an entry say about it.
@@ -129,6 +198,7 @@ struct Extensions {
     gid: Option<u64>,
     modified: Option<Time>,
     xattrs: Vec<(String, Vec<u8>)>,
+    xattr_bytes: usize,
     sparse: bool,
 }
 
@@ -142,6 +212,13 @@ impl Extensions {
             })?;
             rest = after;
             self.take_record(key, value);
+            // One more is enough to refuse the entry. All that records could hold is not kept until then.
+            if self.xattr_bytes > 2 * MAX_XATTR_BYTES {
+                return Err(ReadLayerError::Entry {
+                    path: shown(self.path.as_deref().unwrap_or_default()),
+                    problem: TOO_MANY_XATTRS,
+                });
+            }
         }
         Ok(())
     }
@@ -158,14 +235,23 @@ impl Extensions {
             _ => {
                 if let Some(name) = key.strip_prefix(b"SCHILY.xattr.")
                     && let Ok(name) = std::str::from_utf8(name)
+                    && NAMESPACES.iter().any(|start| name.len() > start.len() && name.starts_with(start))
                 {
                     self.xattrs.retain(|(earlier, _)| earlier != name);
+                    self.xattr_bytes += xattr_bytes(name, value);
                     self.xattrs.push((name.to_owned(), value.to_vec()));
                 }
                 self.sparse |= key.starts_with(b"GNU.sparse.");
             }
         }
     }
+}
+
+const TOO_MANY_XATTRS: &str = "has more extended attributes than the file system holds";
+
+/// What an extended attribute takes on the disk, at most.
+fn xattr_bytes(name: &str, value: &[u8]) -> usize {
+    name.len() + value.len() + 24
 }
 
 /// The first record of `text`: key, value, and what comes after.
@@ -249,16 +335,10 @@ fn attributes(
         said.or(field.ok()).and_then(|number| u32::try_from(number).ok()).filter(|number| *number != u32::MAX)
     };
     let mode = header.mode().map_err(|_| "has a mode that is no number")?;
-    // Access control lists have another form on the disk than in the archive.
-    xattrs.retain(|(name, _)| {
-        ["user.", "trusted.", "security."]
-            .iter()
-            .any(|namespace| name.strip_prefix(namespace).is_some_and(|rest| !rest.is_empty()))
-    });
     xattrs.sort();
-    let bytes: usize = xattrs.iter().map(|(name, value)| name.len() + value.len() + 24).sum();
+    let bytes: usize = xattrs.iter().map(|(name, value)| xattr_bytes(name, value)).sum();
     if bytes > MAX_XATTR_BYTES || xattrs.iter().any(|(name, _)| name.len() > 255 || name.contains('\0')) {
-        return Err("has more extended attributes than the file system holds");
+        return Err(TOO_MANY_XATTRS);
     }
     Ok(Attributes {
         mode: u16::try_from(mode & 0o7777).unwrap_or_default(),

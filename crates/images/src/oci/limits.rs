@@ -26,11 +26,18 @@ pub(super) const MAX_ENTRIES: usize = 500_000;
 /// the NUL.
 pub(super) const MAX_PATH_BYTES: usize = 4095;
 
+/// What the paths, the targets of links and the extended attributes of all layers may have together, in bytes. The
+/// largest images that people use have some 40 MB; a small archive of much the same again and again could fill the memory.
+pub(super) const MAX_METADATA_BYTES: usize = 256 << 20;
+
 /// How deep directories may be nested.
 pub(super) const MAX_DEPTH: usize = 512;
 
 /// The longest name in a directory, in bytes.
 pub(super) const MAX_NAME_BYTES: usize = 255;
+
+/// How many files a tree may have, directories that no layer has an entry of included.
+pub(super) const MAX_NODES: usize = MAX_ENTRIES;
 
 /// The longest record of an archive about its next entry, in bytes: names and extended attributes.
 pub(super) const MAX_EXTENSION_BYTES: u64 = 256 << 10;

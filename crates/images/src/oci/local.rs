@@ -11,9 +11,9 @@ use serde::Deserialize;
 
 use super::document::{self, Blob, Descriptor, DocumentError, Manifest};
 use super::image::{Image, Section, StoredLayer};
-use super::layer::{EntryKind, ReadLayerError, read_entries};
-use super::limits::{MAX_DOCUMENT_BYTES, MAX_ENTRIES, MAX_LAYERS};
-use super::spool::{SpoolError, spool};
+use super::layer::{Allowance, EntryKind, ReadLayerError, read_entries};
+use super::limits::{MAX_DOCUMENT_BYTES, MAX_LAYERS};
+use super::spool::{ContentAllowance, SpoolError, spool};
 use crate::digest::Sha256Digest;
 use crate::progress::Progress;
 use crate::staging::{io_hint, open_regular};
@@ -68,7 +68,7 @@ pub enum OpenImageError {
         count: usize,
     },
     /// Something of it is missing.
-    #[error("{} lacks {member}", path.display())]
+    #[error("{} lacks {member:?}", path.display())]
     Missing {
         /// The directory or archive.
         path: PathBuf,
@@ -76,7 +76,7 @@ pub enum OpenImageError {
         member: String,
     },
     /// A document of it cannot be used.
-    #[error("cannot use {member} of {}", path.display())]
+    #[error("cannot use {member:?} of {}", path.display())]
     Document {
         /// The directory or archive.
         path: PathBuf,
@@ -139,12 +139,12 @@ pub(super) fn open_archive(
     let is_compressed = magic[..count].starts_with(&[0x1f, 0x8b]) || magic == [0x28, 0xb5, 0x2f, 0xfd];
     let archive = if is_compressed {
         progress.step(&format!("uncompressing {}", file.display()));
-        let spooled = spool(opened, length, scratch, progress);
+        let spooled = spool(opened, length, &ContentAllowance::default(), scratch, progress);
         spooled.map_err(|source| OpenImageError::Uncompress { path: file.to_owned(), source })?.file
     } else {
         opened
     };
-    let entries = read_entries(&archive, MAX_ENTRIES)
+    let entries = read_entries(&archive, &mut Allowance::default())
         .map_err(|source| OpenImageError::Archive { path: file.to_owned(), source })?;
     let mut members = BTreeMap::new();
     let mut links = Vec::new();

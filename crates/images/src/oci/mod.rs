@@ -21,6 +21,15 @@ pub mod registry;
 mod spool;
 mod tree;
 
+#[cfg(test)]
+mod archives;
+#[cfg(test)]
+mod ext4_tests;
+#[cfg(test)]
+mod local_tests;
+#[cfg(test)]
+mod model_tests;
+
 pub use create::{CreateFromImage, CreateFromImageError, create_from_image, open_local};
 pub use document::DocumentError;
 pub use ext4::WriteImageError;

@@ -233,7 +233,6 @@ mod tests {
             "oci:",
             "a\nb",
             "-x",
-            "a.example:5000",
             ".example/a",
         ] {
             assert!(text.parse::<ImageSource>().is_err(), "{text:?}");

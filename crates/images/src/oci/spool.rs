@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek, Write};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use flate2::bufread::MultiGzDecoder;
 use sha2::{Digest as _, Sha256};
@@ -50,6 +51,9 @@ pub enum SpoolError {
         /// How long it may be uncompressed.
         limit: u64,
     },
+    /// All layers together are longer than those of any image.
+    #[error("with the other layers it becomes more than {MAX_CONTENT_BYTES} bytes")]
+    TooLarge,
     /// The user has interrupted the command.
     #[error("interrupted")]
     Interrupted,
@@ -61,9 +65,28 @@ impl SpoolError {
         match self {
             Self::Write { directory, source } => io_hint(directory, source),
             Self::Read(_) => Some("pull the image again, or have it made again".to_owned()),
-            Self::Bomb { .. } => Some("do not use this image: it is meant to do harm".to_owned()),
+            Self::Bomb { .. } | Self::TooLarge => {
+                Some("do not use this image: it is meant to do harm".to_owned())
+            }
             Self::Interrupted => None,
         }
+    }
+}
+
+/// What all layers of an image may be uncompressed, or what is left of it, in bytes.
+#[derive(Debug)]
+pub(super) struct ContentAllowance(AtomicU64);
+
+impl Default for ContentAllowance {
+    fn default() -> Self {
+        Self(AtomicU64::new(MAX_CONTENT_BYTES))
+    }
+}
+
+impl ContentAllowance {
+    fn take(&self, bytes: u64) -> Result<(), SpoolError> {
+        let left = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(bytes));
+        left.map(drop).map_err(|_| SpoolError::TooLarge)
     }
 }
 
@@ -71,6 +94,7 @@ impl SpoolError {
 pub(super) fn spool(
     stored: impl Read,
     stored_bytes: u64,
+    allowance: &ContentAllowance,
     directory: &Path,
     progress: &dyn Progress,
 ) -> Result<Spooled, SpoolError> {
@@ -92,6 +116,7 @@ pub(super) fn spool(
         if length > limit {
             return Err(SpoolError::Bomb { stored: stored_bytes, limit });
         }
+        allowance.take(count as u64)?;
         if progress.is_interrupted() {
             return Err(SpoolError::Interrupted);
         }
@@ -105,23 +130,33 @@ pub(super) fn spool(
 /// What `reader` holds, uncompressed. How it is compressed says its beginning: media types are often wrong.
 fn decoder<'a>(mut reader: impl BufRead + 'a) -> io::Result<Box<dyn Read + 'a>> {
     const GZIP: [u8; 2] = [0x1f, 0x8b];
-    const ZSTANDARD: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
     let start = reader.fill_buf()?;
     Ok(if start.starts_with(&GZIP) {
         // Of several members, as parallel compressors write it.
         Box::new(MultiGzDecoder::new(reader))
-    } else if start.starts_with(&ZSTANDARD) {
+    } else if start.first_chunk().is_some_and(|magic| *magic == ZSTANDARD || is_skippable(magic)) {
         Box::new(ZstandardFrames { reader: Some(reader), frame: None })
     } else {
         Box::new(reader)
     })
 }
 
+/// How a frame of Zstandard begins (RFC 8878, section 3.1).
+const ZSTANDARD: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
+
+/// Whether this begins a frame for others: `pzstd` puts lengths in some, and `zstd:chunked` layers a table of contents.
+fn is_skippable(magic: &[u8; 4]) -> bool {
+    magic[0] & 0xf0 == 0x50 && magic[1..] == [0x2a, 0x4d, 0x18]
+}
+
+/// A frame's beginning, which has been read already, and the rest.
+type Frame<R> = io::Chain<io::Cursor<[u8; 4]>, R>;
+
 /// Reads frame after frame: `zstd` in parallel, and seekable variants of it, write several.
 struct ZstandardFrames<R: BufRead> {
     /// Nothing while a frame has it.
     reader: Option<R>,
-    frame: Option<ruzstd::decoding::StreamingDecoder<R, ruzstd::decoding::FrameDecoder>>,
+    frame: Option<ruzstd::decoding::StreamingDecoder<Frame<R>, ruzstd::decoding::FrameDecoder>>,
 }
 
 impl<R: BufRead> Read for ZstandardFrames<R> {
@@ -132,15 +167,113 @@ impl<R: BufRead> Read for ZstandardFrames<R> {
                 if count > 0 || buffer.is_empty() {
                     return Ok(count);
                 }
-                self.reader = self.frame.take().map(ruzstd::decoding::StreamingDecoder::into_inner);
+                self.reader = self.frame.take().map(|frame| frame.into_inner().into_inner().1);
             }
             let Some(mut reader) = self.reader.take() else { return Ok(0) };
             if reader.fill_buf()?.is_empty() {
                 return Ok(0);
             }
-            let frame = ruzstd::decoding::StreamingDecoder::new(reader)
+            let mut magic = [0; 4];
+            reader.read_exact(&mut magic)?;
+            if is_skippable(&magic) {
+                let mut length = [0; 4];
+                reader.read_exact(&mut length)?;
+                let length = u64::from(u32::from_le_bytes(length));
+                if io::copy(&mut reader.by_ref().take(length), &mut io::sink())? < length {
+                    return Err(io::ErrorKind::UnexpectedEof.into());
+                }
+                self.reader = Some(reader);
+                continue;
+            }
+            let frame = ruzstd::decoding::StreamingDecoder::new(io::Cursor::new(magic).chain(reader))
                 .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.to_string()))?;
             self.frame = Some(frame);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read as _;
+
+    use super::*;
+    use crate::progress::Quiet;
+
+    fn uncompressed(stored: &[u8]) -> Result<Vec<u8>, SpoolError> {
+        with_allowance(stored, &ContentAllowance::default())
+    }
+
+    fn with_allowance(stored: &[u8], allowance: &ContentAllowance) -> Result<Vec<u8>, SpoolError> {
+        let directory = tempfile::tempdir().expect("temporary directory");
+        let spooled = spool(stored, stored.len() as u64, allowance, directory.path(), &Quiet)?;
+        assert_eq!(std::fs::read_dir(directory.path()).expect("list").count(), 0, "it has no name");
+        let mut bytes = Vec::new();
+        (&spooled.file).read_to_end(&mut bytes).expect("it can be read");
+        assert_eq!(Sha256Digest::of_bytes(&bytes), spooled.digest);
+        Ok(bytes)
+    }
+
+    fn gzip(bytes: &[u8]) -> Vec<u8> {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        encoder.write_all(bytes).expect("compress");
+        encoder.finish().expect("compress")
+    }
+
+    fn zstandard(bytes: &[u8]) -> Vec<u8> {
+        ruzstd::encoding::compress_to_vec(bytes, ruzstd::encoding::CompressionLevel::Fastest)
+    }
+
+    /// A frame for others: `pzstd` begins with one, and `zstd:chunked` layers end with some.
+    fn skippable(contents: &[u8]) -> Vec<u8> {
+        let length = u32::try_from(contents.len()).expect("it is small").to_le_bytes();
+        [&[0x5e, 0x2a, 0x4d, 0x18], &length[..], contents].concat()
+    }
+
+    #[test]
+    fn layers_are_uncompressed_whatever_they_are_called() {
+        for plain in [&b""[..], b"x", &b"some text, again and again. ".repeat(50_000)] {
+            assert!(uncompressed(plain).expect("plain") == plain);
+            assert!(uncompressed(&gzip(plain)).expect("gzip") == plain);
+            assert!(uncompressed(&zstandard(plain)).expect("zstd") == plain);
+        }
+        let two = [gzip(b"one "), gzip(b"two")].concat();
+        assert_eq!(uncompressed(&two).expect("several members"), b"one two");
+        let frames = [skippable(b"12"), zstandard(b"one "), zstandard(b"two"), skippable(&[7; 999])].concat();
+        assert_eq!(uncompressed(&frames).expect("several frames"), b"one two");
+        assert_eq!(uncompressed(&skippable(b"")).expect("nothing for us"), b"");
+    }
+
+    #[test]
+    fn damaged_and_cut_layers_are_refused() {
+        let long = b"some text, again and again. ".repeat(5_000);
+        for whole in [gzip(&long), zstandard(&long), [zstandard(b"one"), skippable(b"two")].concat()] {
+            for cut in [5, whole.len() / 2, whole.len() - 1] {
+                assert!(matches!(uncompressed(&whole[..cut]), Err(SpoolError::Read(_))), "{cut}");
+            }
+        }
+        let mut flipped = gzip(&long);
+        let middle = flipped.len() / 2;
+        flipped[middle] ^= 0xff;
+        assert!(matches!(uncompressed(&flipped), Err(SpoolError::Read(_))));
+    }
+
+    #[test]
+    fn what_all_layers_become_is_bounded_while_it_is_written() {
+        let allowance = ContentAllowance(AtomicU64::new(5_000_000));
+        let layer = gzip(&vec![0; 2_000_000]);
+        assert!(with_allowance(&layer, &allowance).is_ok());
+        assert!(with_allowance(&layer, &allowance).is_ok());
+        assert!(matches!(with_allowance(&layer, &allowance), Err(SpoolError::TooLarge)));
+    }
+
+    #[test]
+    fn a_bomb_is_stopped_at_what_a_layer_may_become() {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+        encoder.write_all(&vec![0; 1 << 26]).expect("compress");
+        let bomb = encoder.finish().expect("compress").repeat(17);
+        // Of what it becomes nobody is to see a gigabyte where this fails.
+        let refused = uncompressed(&bomb).map(drop).expect_err("a bomb");
+        let SpoolError::Bomb { stored, limit } = refused else { unreachable!("{refused}") };
+        assert_eq!((stored, limit), (bomb.len() as u64, RATIO_FREE_BYTES));
     }
 }

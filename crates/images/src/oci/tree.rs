@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use super::layer::{Attributes, Entry, EntryKind, shown};
-use super::limits::{MAX_DEPTH, MAX_LINKS_FOLLOWED, MAX_NAME_BYTES, MAX_STEPS};
+use super::limits::{MAX_DEPTH, MAX_LINKS_FOLLOWED, MAX_NAME_BYTES, MAX_NODES, MAX_STEPS};
 
 /// The prefix of names that remove the rest of the name.
 const WHITEOUT: &str = ".wh.";
@@ -175,14 +175,18 @@ impl Tree {
                 return Ok(());
             }
         };
-        let id = self.push(kind, entry.attributes);
+        let id = self.push(kind, entry.attributes)?;
         self.names(parent).insert(name.into(), id);
         Ok(())
     }
 
-    fn push(&mut self, kind: Kind, attributes: Attributes) -> NodeId {
+    fn push(&mut self, kind: Kind, attributes: Attributes) -> Result<NodeId, &'static str> {
+        // One entry with a long path makes hundreds of directories.
+        if self.nodes.len() >= MAX_NODES {
+            return Err("is one more than any image has, with the directories that it needs");
+        }
         self.nodes.push(Node { kind, attributes });
-        self.nodes.len() - 1
+        Ok(self.nodes.len() - 1)
     }
 
     /// The file that a hard link's target names: a path from the root of the image.
@@ -224,7 +228,7 @@ impl Tree {
                 Some(next) => next,
                 None if make => {
                     check_name(&name)?;
-                    let id = self.push(Kind::Directory(BTreeMap::new()), self.implied.clone());
+                    let id = self.push(Kind::Directory(BTreeMap::new()), self.implied.clone())?;
                     self.names(here).insert(name, id);
                     id
                 }
@@ -241,7 +245,9 @@ impl Tree {
                     if target.starts_with('/') {
                         behind.truncate(1);
                     }
+                    // Each counts, whether it is looked up or not: putting it there is work too.
                     for name in target.split('/').rev() {
+                        self.steps += 1;
                         ahead.push_front(name.into());
                     }
                 }

@@ -235,7 +235,11 @@ impl Client {
     }
 
     /// The error of an answer in the middle of which the host has hung up.
-    pub(super) fn hung_up(&self, source: reqwest::Error) -> RequestError {
+    pub(super) fn hung_up(&self, mut source: reqwest::Error) -> RequestError {
+        // Where a registry sends for its blobs, the query is what grants access to them.
+        if let Some(url) = source.url_mut() {
+            url.set_query(None);
+        }
         RequestError::Connection { host: self.host.name.clone(), source }
     }
 

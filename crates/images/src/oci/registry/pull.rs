@@ -170,15 +170,15 @@ pub async fn pull(
     fetch_all(downloads, &layers)
         .await
         .map_err(|source| PullError::Layer { image: name.to_owned(), source })?;
-    let layers = layers.into_iter().map(|layer| {
+    let mut stored = Vec::with_capacity(layers.len());
+    for layer in layers {
         let path = directory.join(layer.digest.as_str());
         let file = open_regular(&path).map_err(|source| PullError::Cache { path: path.clone(), source })?;
-        Ok(StoredLayer::cached(layer.digest, file, layer.size, path))
-    });
-    let layers = layers.collect::<Result<_, PullError>>()?;
+        stored.push(StoredLayer::cached(layer.digest, file, layer.size, path));
+    }
     // All of them are open now: whatever is removed, stays as long as it is used.
     drop(in_use);
-    Ok(Image { name: name.to_owned(), manifest: found, configuration, layers })
+    Ok(Image { name: name.to_owned(), manifest: found, configuration, layers: stored })
 }
 
 /// Keeps the layers in the cache `directory` from being removed, or, exclusively, from being used.
