@@ -78,7 +78,7 @@ pub fn publish_bare_image(staged: &Path, output: &Path) -> Result<(), PublishIma
     File::open(staged).and_then(|image| image.sync_all()).map_err(failed(staged))?;
     let path = details_path(output);
     match fs::remove_file(&path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(&path)(error)),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(&path)(error)),
         _ => replace_file(staged, output).map_err(failed(output)),
     }
 }
