@@ -449,6 +449,7 @@ fn a_disk_that_is_too_small_or_fills_up_is_told_and_the_same_command_goes_on() {
     assert!(full.stderr.contains("No space left on device"), "{full:?}");
     assert!(full.stderr.contains("hint: free some disk space; what has come so far is kept"), "{full:?}");
     assert!(!host.image().exists());
+    drop(file);
     fs::remove_file(filler).unwrap();
     server.heal();
     server.forget();

@@ -2,7 +2,7 @@
 
 use std::{error::Error as StdError, io, time::Duration};
 
-use super::transport::Refused;
+use super::transport::{NoCredentials, Refused};
 
 /// A request to a bucket failed.
 #[derive(Debug, thiserror::Error)]
@@ -62,7 +62,7 @@ pub enum Fault {
     #[error("it holds something else")]
     Content(#[source] super::ChunkError),
     /// Credentials could not be had.
-    #[error("there are no credentials: {cause}")]
+    #[error("no credentials were found, and this machine was given none: {cause}")]
     Credentials {
         /// The innermost cause.
         cause: String,
@@ -108,6 +108,9 @@ impl Fault {
                     Self::Refused(refused.clone())
                 };
             }
+            if let Some(NoCredentials { cause }) = this.downcast_ref() {
+                return Self::Credentials { cause: cause.clone() };
+            }
             if let Some(error) = this.downcast_ref::<io::Error>() {
                 input = Some(error.kind());
             }
@@ -118,9 +121,6 @@ impl Fault {
             object_store::Error::NotFound { .. } => Self::Missing,
             object_store::Error::Generic { store: "LocalFileSystem", .. } => {
                 Self::Directory { kind: input.unwrap_or(io::ErrorKind::Other), cause }
-            }
-            _ if error.to_string().contains("169.254.") || error.to_string().contains("metadata/") => {
-                Self::Credentials { cause }
             }
             _ => Self::Connection { cause },
         }
@@ -191,6 +191,11 @@ impl Refused {
     /// Whether nothing was said but no: an answer to HEAD has no text, so its reason is learned from another request.
     pub(super) fn is_denial(&self) -> bool {
         matches!(self.status, 400 | 401 | 403)
+    }
+
+    /// Whether who asks is known, and may not.
+    pub(super) fn is_access_denied(&self) -> bool {
+        self.status == 403 && self.code.as_deref() == Some("AccessDenied")
     }
 
     fn hint(&self) -> Option<String> {
