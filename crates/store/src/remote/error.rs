@@ -31,7 +31,7 @@ pub enum Fault {
     Missing,
     /// The server said no.
     #[error(transparent)]
-    Refused(Refused),
+    Refused(Box<Refused>),
     /// The connection failed, or broke.
     #[error("the connection failed: {cause}")]
     Connection {
@@ -105,7 +105,7 @@ impl Fault {
                 return if refused.is_missing_object() {
                     Self::Missing
                 } else {
-                    Self::Refused(refused.clone())
+                    Self::Refused(Box::new(refused.clone()))
                 };
             }
             if let Some(NoCredentials { cause }) = this.downcast_ref() {
@@ -237,7 +237,7 @@ mod tests {
 
     #[test]
     fn what_may_go_better_is_tried_again_and_nothing_else() {
-        let again = |status, code: &str| Fault::Refused(refused(status, code)).again();
+        let again = |status, code: &str| Fault::Refused(Box::new(refused(status, code))).again();
         for (status, code) in
             [(429, ""), (503, "SlowDown"), (500, "InternalError"), (502, ""), (400, "RequestTimeout")]
         {
@@ -254,7 +254,7 @@ mod tests {
             assert_eq!(again(status, code), Again::Never, "{status} {code}");
         }
         let later = Refused { retry_after: Some(Duration::from_secs(7)), ..refused(429, "") };
-        assert_eq!(Fault::Refused(later).again(), Again::After(Duration::from_secs(7)));
+        assert_eq!(Fault::Refused(Box::new(later)).again(), Again::After(Duration::from_secs(7)));
     }
 
     #[test]

@@ -25,7 +25,7 @@ const MAX_SHOWN_CHARACTERS: usize = 200;
 
 /// A server said no.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the server answered {status}{}{}", prefixed(" ", code), prefixed(": ", message))]
+#[error("the server answered {status}{}{}", prefixed(" ", code.as_deref()), prefixed(": ", message.as_deref()))]
 pub struct Refused {
     /// HTTP's status.
     pub status: u16,
@@ -39,8 +39,8 @@ pub struct Refused {
     pub retry_after: Option<Duration>,
 }
 
-fn prefixed(prefix: &str, text: &Option<String>) -> String {
-    text.as_ref().map(|text| format!("{prefix}{text}")).unwrap_or_default()
+fn prefixed(prefix: &str, text: Option<&str>) -> String {
+    text.map(|text| format!("{prefix}{text}")).unwrap_or_default()
 }
 
 /// Connects like the object store itself, and sees what passes.
