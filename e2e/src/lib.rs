@@ -7,6 +7,8 @@
 pub mod acceptance;
 pub mod differential;
 pub mod lab;
+pub mod mounted;
+pub mod object_store_server;
 pub mod running;
 pub mod stand_in;
 pub mod wiring;

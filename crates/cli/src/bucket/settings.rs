@@ -26,8 +26,12 @@ pub(crate) enum Make {
 /// A bucket.
 #[derive(clap::Args, Clone, Debug)]
 pub(crate) struct BucketArgs {
-    /// The bucket: its name, s3://NAME/PREFIX, or file:///DIRECTORY
-    #[arg(long, value_name = "BUCKET", env = "LLM_FIRECRACKER_BUCKET")]
+    #[arg(
+        long,
+        value_name = "BUCKET",
+        env = "LLM_FIRECRACKER_BUCKET",
+        help = "The bucket: its name, s3://NAME/PREFIX, or file:///DIRECTORY"
+    )]
     bucket: Option<BucketAddress>,
 
     /// The server of a store that is compatible with S3 [default: Amazon's]
@@ -44,9 +48,13 @@ pub(crate) struct BucketArgs {
     #[arg(long, value_name = "REGION", hide_short_help = true)]
     region: Option<String>,
 
-    /// The profile of the AWS command line that has the credentials [default: those of the environment, else AWS_PROFILE,
-    /// else the profile "default"]
-    #[arg(long, value_name = "NAME", hide_short_help = true)]
+    #[arg(
+        long,
+        value_name = "NAME",
+        hide_short_help = true,
+        help = "The profile of the AWS command line that has the credentials [default: those of the environment, else \
+                AWS_PROFILE, else the profile \"default\"]"
+    )]
     profile: Option<String>,
 }
 
@@ -135,7 +143,9 @@ fn of_a_profile(name: Option<&str>, profile: &Profile) -> Result<Option<Credenti
 }
 
 /// The environment, as far as AWS's programs heed it.
-struct Environment(Box<dyn Fn(&str) -> Option<String>>);
+struct Environment(Box<Lookup>);
+
+type Lookup = dyn Fn(&str) -> Option<String>;
 
 impl Environment {
     fn of_process() -> Self {

@@ -69,7 +69,7 @@ mod tests {
 
     fn refused(status: u16, retry_after: Option<u64>) -> Fault {
         let retry_after = retry_after.map(Duration::from_secs);
-        Fault::Refused(Refused { status, code: None, message: None, region: None, retry_after })
+        Fault::Refused(Box::new(Refused { status, code: None, message: None, region: None, retry_after }))
     }
 
     #[test]

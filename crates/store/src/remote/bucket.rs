@@ -155,9 +155,23 @@ impl Bucket {
         match asked {
             Ok(length) => Ok(Some(length)),
             Err(error) if error.is_missing() => Ok(None),
-            // An answer to HEAD does not say why. What is done instead says it, or may be allowed.
-            Err(BucketError { fault: Fault::Refused(refused), .. }) if refused.is_denial() => Ok(None),
+            Err(BucketError { fault: Fault::Refused(refused), .. }) if refused.is_denial() => {
+                self.why_denied(name).await
+            }
             Err(error) => Err(error),
+        }
+    }
+
+    /// An answer to HEAD has no text, so that the reason is learned by a GET. Who may not read may still be allowed to write.
+    async fn why_denied(&self, name: &ObjectName) -> Result<Option<u64>, BucketError> {
+        let path = self.path(name);
+        let asked = self.attempts("look for", name.as_str(), || async {
+            in_time(ANSWER_PATIENCE, self.store.get(&path)).await.map(drop)
+        });
+        match asked.await {
+            Err(BucketError { fault: Fault::Refused(refused), .. }) if refused.is_access_denied() => Ok(None),
+            Err(error) if !error.is_missing() => Err(error),
+            _ => Ok(None),
         }
     }
 

@@ -148,7 +148,7 @@ impl DownloadError {
             Self::DiskFull { .. } => Some(
                 "free some disk space, or choose another --data-dir; then run the same command".to_owned(),
             ),
-            Self::Write { path, source } | Self::Stage { path, source } => write_hint(path, source),
+            Self::Write { path, source } | Self::Stage { path, source } => Some(write_hint(path, source)),
             Self::Chunk { .. } | Self::Contradiction { .. } => {
                 Some("upload it again from a host that has it, with --again".to_owned())
             }
@@ -162,13 +162,13 @@ impl DownloadError {
     }
 }
 
-fn write_hint(path: &Path, source: &io::Error) -> Option<String> {
+fn write_hint(path: &Path, source: &io::Error) -> String {
     match source.kind() {
-        io::ErrorKind::StorageFull => Some(
+        io::ErrorKind::StorageFull => {
             "free some disk space; what has come so far is kept, and the same command goes on from there"
-                .to_owned(),
-        ),
-        io::ErrorKind::WouldBlock => Some("wait for the other command to finish".to_owned()),
-        _ => Some(format!("check that {} can be written", path.display())),
+                .to_owned()
+        }
+        io::ErrorKind::WouldBlock => "wait for the other command to finish".to_owned(),
+        _ => format!("check that {} can be written", path.display()),
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{error::Error as StdError, io, time::Duration};
 
-use super::transport::Refused;
+use super::transport::{NoCredentials, Refused};
 
 /// A request to a bucket failed.
 #[derive(Debug, thiserror::Error)]
@@ -31,7 +31,7 @@ pub enum Fault {
     Missing,
     /// The server said no.
     #[error(transparent)]
-    Refused(Refused),
+    Refused(Box<Refused>),
     /// The connection failed, or broke.
     #[error("the connection failed: {cause}")]
     Connection {
@@ -62,7 +62,7 @@ pub enum Fault {
     #[error("it holds something else")]
     Content(#[source] super::ChunkError),
     /// Credentials could not be had.
-    #[error("there are no credentials: {cause}")]
+    #[error("no credentials were found, and this machine was given none: {cause}")]
     Credentials {
         /// The innermost cause.
         cause: String,
@@ -105,8 +105,11 @@ impl Fault {
                 return if refused.is_missing_object() {
                     Self::Missing
                 } else {
-                    Self::Refused(refused.clone())
+                    Self::Refused(Box::new(refused.clone()))
                 };
+            }
+            if let Some(NoCredentials { cause }) = this.downcast_ref() {
+                return Self::Credentials { cause: cause.clone() };
             }
             if let Some(error) = this.downcast_ref::<io::Error>() {
                 input = Some(error.kind());
@@ -118,9 +121,6 @@ impl Fault {
             object_store::Error::NotFound { .. } => Self::Missing,
             object_store::Error::Generic { store: "LocalFileSystem", .. } => {
                 Self::Directory { kind: input.unwrap_or(io::ErrorKind::Other), cause }
-            }
-            _ if error.to_string().contains("169.254.") || error.to_string().contains("metadata/") => {
-                Self::Credentials { cause }
             }
             _ => Self::Connection { cause },
         }
@@ -193,6 +193,11 @@ impl Refused {
         matches!(self.status, 400 | 401 | 403)
     }
 
+    /// Whether who asks is known, and may not.
+    pub(super) fn is_access_denied(&self) -> bool {
+        self.status == 403 && self.code.as_deref() == Some("AccessDenied")
+    }
+
     fn hint(&self) -> Option<String> {
         let code = self.code.as_deref().unwrap_or_default();
         let hint = match (code, self.status) {
@@ -232,7 +237,7 @@ mod tests {
 
     #[test]
     fn what_may_go_better_is_tried_again_and_nothing_else() {
-        let again = |status, code: &str| Fault::Refused(refused(status, code)).again();
+        let again = |status, code: &str| Fault::Refused(Box::new(refused(status, code))).again();
         for (status, code) in
             [(429, ""), (503, "SlowDown"), (500, "InternalError"), (502, ""), (400, "RequestTimeout")]
         {
@@ -249,7 +254,7 @@ mod tests {
             assert_eq!(again(status, code), Again::Never, "{status} {code}");
         }
         let later = Refused { retry_after: Some(Duration::from_secs(7)), ..refused(429, "") };
-        assert_eq!(Fault::Refused(later).again(), Again::After(Duration::from_secs(7)));
+        assert_eq!(Fault::Refused(Box::new(later)).again(), Again::After(Duration::from_secs(7)));
     }
 
     #[test]

@@ -185,14 +185,13 @@ pub async fn download_image(
         sha256: sha256.cloned(),
     };
     let newest;
-    let sha256 = match sha256 {
-        Some(sha256) => sha256,
-        None => {
-            let found = find_all(bucket, Some(language)).await?;
-            let latest = found.into_iter().filter(|found| found.language == *language);
-            newest = latest.max_by_key(|found| found.modified).ok_or_else(none)?.sha256;
-            &newest
-        }
+    let sha256 = if let Some(sha256) = sha256 {
+        sha256
+    } else {
+        let found = find_all(bucket, Some(language)).await?;
+        let latest = found.into_iter().filter(|found| found.language == *language);
+        newest = latest.max_by_key(|found| found.modified).ok_or_else(none)?.sha256;
+        &newest
     };
     let manifest = match get(bucket, language, sha256).await {
         Err(GetManifestError::Bucket(error)) if error.is_missing() => return Err(none()),
@@ -218,7 +217,7 @@ pub async fn download_image(
         let (fetched_bytes, bytes) = (Some(received.fetched_bytes), manifest.image.bytes);
         let read = received.read.clone();
         let details = manifest.details;
-        blocking(move || put_in_place(received, &path, details)).await?;
+        blocking(move || put_in_place(&received, &path, details)).await?;
         return Ok(ImageDownload { sha256: sha256.clone(), bytes, fetched_bytes, read });
     }
 }
@@ -240,7 +239,7 @@ pub(super) async fn read_image(
 }
 
 fn put_in_place(
-    received: Received,
+    received: &Received,
     path: &Path,
     details: Option<RootfsDetails>,
 ) -> Result<(), DownloadError> {

@@ -224,7 +224,7 @@ fn implausible(object: &str) -> impl FnOnce(&'static str) -> RemoteManifestError
 }
 
 fn judge_image(image: &FileRecord) -> Result<(), &'static str> {
-    if image.bytes == 0 || image.bytes > MAX_IMAGE_BYTES || image.bytes % SECTOR_BYTES != 0 {
+    if image.bytes == 0 || image.bytes > MAX_IMAGE_BYTES || !image.bytes.is_multiple_of(SECTOR_BYTES) {
         return Err("its image has a length that no image has");
     }
     Ok(())

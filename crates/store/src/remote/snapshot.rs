@@ -199,18 +199,15 @@ pub async fn download_snapshot(
     let manifest = &remote.snapshot;
     let bytes = manifest.device_state.bytes + manifest.memory.bytes;
     let catalogue = Catalogue::new(data.snapshots());
-    let mut image = match image {
-        Some(read) => {
-            if *read.sha256() != manifest.rootfs.sha256 {
-                return Err(another_image(data, manifest));
-            }
-            (read, 0)
+    let sha256 = &manifest.rootfs.sha256;
+    let mut image = if let Some(read) = image {
+        if read.sha256() != sha256 {
+            return Err(another_image(data, manifest));
         }
-        None => {
-            let sha256 = &manifest.rootfs.sha256;
-            let download = download_image(bucket, data, language, Some(sha256), false, progress).await?;
-            (download.read, download.fetched_bytes.unwrap_or_default())
-        }
+        (read, 0)
+    } else {
+        let download = download_image(bucket, data, language, Some(sha256), false, progress).await?;
+        (download.read, download.fetched_bytes.unwrap_or_default())
     };
     loop {
         if let Some(entry) = catalogue.find(language, size) {

@@ -25,7 +25,7 @@ const MAX_SHOWN_CHARACTERS: usize = 200;
 
 /// A server said no.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the server answered {status}{}{}", prefixed(" ", code), prefixed(": ", message))]
+#[error("the server answered {status}{}{}", prefixed(" ", code.as_deref()), prefixed(": ", message.as_deref()))]
 pub struct Refused {
     /// HTTP's status.
     pub status: u16,
@@ -39,8 +39,8 @@ pub struct Refused {
     pub retry_after: Option<Duration>,
 }
 
-fn prefixed(prefix: &str, text: &Option<String>) -> String {
-    text.as_ref().map(|text| format!("{prefix}{text}")).unwrap_or_default()
+fn prefixed(prefix: &str, text: Option<&str>) -> String {
+    text.map(|text| format!("{prefix}{text}")).unwrap_or_default()
 }
 
 /// Connects like the object store itself, and sees what passes.
@@ -60,13 +60,49 @@ struct Observed(HttpClient);
 #[async_trait]
 impl HttpService for Observed {
     async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
-        let response = self.0.execute(request).await?;
+        let asks_for_credentials = !is_signed(&request);
+        let failed = |error: HttpError| {
+            if asks_for_credentials { NoCredentials::because(innermost(&error)) } else { error }
+        };
+        let response = self.0.execute(request).await.map_err(failed)?;
         if response.status().is_success() {
             return Ok(response);
         }
+        let refused = refusal(response).await;
+        if asks_for_credentials {
+            return Err(NoCredentials::because(refused.to_string()));
+        }
         // "Unknown" is what nobody beneath us tries again.
-        Err(HttpError::new(HttpErrorKind::Unknown, refusal(response).await))
+        Err(HttpError::new(HttpErrorKind::Unknown, refused))
     }
+}
+
+/// Whoever was asked for credentials gave none.
+#[derive(Debug, thiserror::Error)]
+#[error("{cause}")]
+pub(super) struct NoCredentials {
+    pub(super) cause: String,
+}
+
+impl NoCredentials {
+    fn because(cause: String) -> HttpError {
+        HttpError::new(HttpErrorKind::Unknown, Self { cause })
+    }
+}
+
+/// Requests to the bucket are signed; those for the credentials to do so are not.
+fn is_signed(request: &HttpRequest) -> bool {
+    let authorization = request.headers().get("authorization").and_then(|value| value.to_str().ok());
+    authorization.is_some_and(|value| value.starts_with("AWS4-"))
+}
+
+/// The cause of all causes.
+pub(super) fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut error = error;
+    while let Some(source) = error.source() {
+        error = source;
+    }
+    error.to_string()
 }
 
 async fn refusal(response: HttpResponse) -> Refused {
