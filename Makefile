@@ -8,10 +8,10 @@ MAKEFLAGS += --no-print-directory
 OPERATOR := bin/infra.operator
 HELLO := {"language": "python", "files": [{"name": "main.py", "content": "print('Hello from Python!')"}]}
 
-.PHONY: help quickstart build test test-kvm lint clean benchmark figures
+.PHONY: help quickstart build test test-kvm lint clean benchmark figures storage-figures
 
 help: ## Lists the targets
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 
 quickstart: ## Installs, builds and prepares everything that is missing, and runs Hello World in a microVM
 	@scripts/require-tools
@@ -45,6 +45,10 @@ benchmark: ## Repeats the figures of the README
 figures: ## What a restore costs: phases, processor time, system calls, memory (test-kvm prints the same with KVM)
 	@scripts/require-tools
 	@scripts/figures
+
+storage-figures: ## What it costs to bring images and snapshots into object storage and out of it: rates, sizes, memory
+	@scripts/require-tools
+	@scripts/storage-figures
 
 clean: ## Removes what was built (not the data directory)
 	@cargo clean

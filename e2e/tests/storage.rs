@@ -502,7 +502,10 @@ fn versions_of_an_image_live_side_by_side_and_none_is_replaced_unasked() {
     let other = ended(&second, &server, &DOWNLOAD_SNAPSHOT);
     assert_eq!(other.code, HOST, "{other:?}");
     let command = format!("rootfs download --lang python --digest {older} --force");
+    assert!(other.stderr.contains("the snapshot needs another image than"), "{other:?}");
     assert!(other.stderr.contains(&command), "{other:?}");
+    let passed = done(&second, &server, &[&DOWNLOAD_SNAPSHOT[..], &["--if-available"]].concat());
+    assert!(passed.stderr.contains("warning: the snapshot needs another image"), "{passed:?}");
     let warned = ended(&second, &server, &HOST_FROM_BUCKET);
     assert!(warned.code == HOST && warned.error().starts_with("E009: "), "{warned:?}");
     same(&second.image(), &host.image());

@@ -76,7 +76,14 @@ pub(crate) fn table(head: &[&str], rows: &[Vec<String>]) -> Result<(), Failure> 
     rows.iter().try_for_each(|row| print(row.iter().map(String::as_str).collect()))
 }
 
-/// Shows progress on stderr: a line that changes on a terminal, a line for each step elsewhere.
+/// A step of which nobody knows how long it is.
+const STEP: &str = "{spinner} {msg} [{elapsed}]{prefix}";
+
+/// A step whose bytes are counted.
+const COUNTED_STEP: &str = "{spinner} {msg} [{elapsed}] [{wide_bar}] {bytes} of {total_bytes}";
+
+/// Shows progress on stderr: a line that changes on a terminal, with a bar where there is a total; a line for each step
+/// elsewhere.
 pub(crate) struct Steps {
     bar: Mutex<Option<ProgressBar>>,
     terminal: bool,
@@ -124,26 +131,39 @@ impl Progress for Steps {
         let Ok(mut bar) = self.bar.lock() else { return };
         let bar = bar.get_or_insert_with(|| {
             let bar = ProgressBar::new_spinner();
-            if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} [{elapsed}]{prefix}") {
-                bar.set_style(style);
-            }
             bar.enable_steady_tick(Duration::from_millis(100));
             bar
         });
+        restyle(bar, STEP);
+        bar.unset_length();
+        bar.reset_eta();
         bar.set_prefix("");
         bar.set_message(message.to_owned());
     }
 
     fn bytes(&self, done: u64, total: Option<u64>) {
         let Ok(bar) = self.bar.lock() else { return };
-        if let Some(bar) = &*bar {
-            let of = total.map(|total| format!(" of {}", HumanBytes(total))).unwrap_or_default();
-            bar.set_prefix(format!(" {}{of}", HumanBytes(done)));
+        match (&*bar, total) {
+            (Some(bar), Some(total)) => {
+                if bar.length() != Some(total) {
+                    restyle(bar, COUNTED_STEP);
+                    bar.set_length(total);
+                }
+                bar.set_position(done);
+            }
+            (Some(bar), None) => bar.set_prefix(format!(" {}", HumanBytes(done))),
+            (None, _) => {}
         }
     }
 
     fn is_interrupted(&self) -> bool {
         crate::signals::is_interrupted()
+    }
+}
+
+fn restyle(bar: &ProgressBar, template: &str) {
+    if let Ok(style) = ProgressStyle::with_template(template) {
+        bar.set_style(style.progress_chars("=> "));
     }
 }
 

@@ -65,6 +65,14 @@ pub enum DownloadError {
         /// What replaces it.
         hint: String,
     },
+    /// The snapshot was made with another image than the one that is there.
+    #[error("the snapshot needs another image than {}", .path.display())]
+    OtherImage {
+        /// The image that is there.
+        path: PathBuf,
+        /// What can be done about it.
+        hint: String,
+    },
     /// There is less disk than it needs.
     #[error("{} MiB are free for {}, which needs {} more", free_bytes >> 20, .path.display(), needed_bytes >> 20)]
     DiskFull {
@@ -144,7 +152,7 @@ impl DownloadError {
                 "make one here: infra.operator snapshot create --lang {language} --mem {} --vcpus {}",
                 size.memory_mib, size.vcpus
             )),
-            Self::Different { hint, .. } => Some(hint.clone()),
+            Self::Different { hint, .. } | Self::OtherImage { hint, .. } => Some(hint.clone()),
             Self::DiskFull { .. } => Some(
                 "free some disk space, or choose another --data-dir; then run the same command".to_owned(),
             ),

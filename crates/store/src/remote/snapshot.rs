@@ -241,10 +241,10 @@ pub async fn download_snapshot(
 fn another_image(data: &DataDirectory, manifest: &Manifest) -> DownloadError {
     let (language, sha256) = (&manifest.language, &manifest.rootfs.sha256);
     let hint = format!(
-        "the snapshot needs another image: infra.operator rootfs download --lang {language} --digest {sha256} --force; \
-         or make a snapshot of the one that is there: infra.operator snapshot create --lang {language}"
+        "get that image: infra.operator rootfs download --lang {language} --digest {sha256} --force; or make a snapshot \
+         of the one that is there: infra.operator snapshot create --lang {language}"
     );
-    DownloadError::Different { path: data.image(language), hint }
+    DownloadError::OtherImage { path: data.image(language), hint }
 }
 
 /// The newest that fits the host, and of those one that fits the image that is there, if any does.

@@ -80,6 +80,9 @@ pub(crate) struct DownloadArgs {
     /// Replaces another snapshot that is there
     #[arg(long)]
     force: bool,
+    /// Succeeds, with a warning, where the bucket has none that can be restored here
+    #[arg(long)]
+    if_available: bool,
     /// Prints JSON
     #[arg(long)]
     json: bool,
@@ -170,11 +173,11 @@ pub(crate) async fn download(args: DownloadArgs, global: &Global) -> Result<Exit
     let progress: Arc<dyn Progress> = Arc::clone(&steps) as _;
     let sizes = remote::list_sizes(&bucket, &language).await.or_fail()?;
     let sizes: Vec<Size> = sizes.into_iter().filter(|size| args.sizes.hold(*size)).collect();
+    let (mut rows, mut unavailable) = (Vec::new(), Vec::new());
     if sizes.is_empty() {
-        let bucket = bucket.address().to_string();
-        return Err(DownloadError::NoSnapshot { bucket, language, size: None }).or_fail();
+        let (bucket, language) = (bucket.address().to_string(), language.clone());
+        unavailable.push(DownloadError::NoSnapshot { bucket, language, size: None });
     }
-    let (mut rows, mut unfit) = (Vec::new(), Vec::new());
     for size in sizes {
         match fetch(&engine, &bucket, &global.data(), (&language, size), args.force, &progress).await {
             Ok(done) => {
@@ -190,18 +193,21 @@ pub(crate) async fn download(args: DownloadArgs, global: &Global) -> Result<Exit
                 let language = language.clone();
                 rows.push(DownloadRow { language, memory_mib, vcpus, directory, bytes, fetched_bytes });
             }
-            // Sizes that were not asked for by name are had where they can be.
-            Err(FetchError::Download(error @ DownloadError::NoneFits { .. })) => unfit.push(error),
+            // One size may fit where another does not.
+            Err(FetchError::Download(
+                error @ (DownloadError::NoneFits { .. } | DownloadError::OtherImage { .. }),
+            )) => unavailable.push(error),
             Err(error) => return Err(error.into()),
         }
     }
     if rows.is_empty()
-        && let Some(error) = unfit.pop()
+        && !args.if_available
+        && let Some(error) = unavailable.pop()
     {
-        return Err(error).or_fail();
+        return Err(FetchError::Download(error).into());
     }
-    for error in unfit {
-        eprintln!("warning: {:#}", anyhow::Error::new(error));
+    for error in unavailable {
+        Failure::from(FetchError::Download(error)).warn();
     }
     if args.json {
         output::json(&rows)?;
