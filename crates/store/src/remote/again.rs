@@ -7,6 +7,9 @@ use super::{Fault, error::Again};
 /// How often a request is tried.
 const MAX_TRIES: u32 = 8;
 
+/// How often what may be so is tried.
+const SELDOM_TRIES: u32 = 3;
+
 /// The pause after the first try. Each is twice as long as the one before, and a random part of it shorter, so that those
 /// who were refused together do not come back together.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
@@ -44,7 +47,8 @@ impl Tries {
             Again::Never => return None,
             Again::After(least) => least.min(LONGEST_WISH),
             Again::Briefly if self.made > 1 && now.duration_since(self.began) >= BRIEFLY => return None,
-            Again::Briefly => Duration::ZERO,
+            Again::Seldom if self.made == SELDOM_TRIES => return None,
+            Again::Briefly | Again::Seldom => Duration::ZERO,
         };
         if self.made == MAX_TRIES {
             return None;

@@ -92,6 +92,8 @@ pub(super) enum Again {
     After(Duration),
     /// Try again, but not for long: there may be nobody.
     Briefly,
+    /// Try again, but not often: it may be so.
+    Seldom,
 }
 
 impl Fault {
@@ -133,8 +135,9 @@ impl Fault {
                 Again::After(refused.retry_after.unwrap_or_default())
             }
             Self::Connection { .. } | Self::Silent { .. } => Again::Briefly,
-            // In transit, it may be; where it is the object itself, all tries fail.
-            Self::Short { .. } | Self::Content(_) => Again::After(Duration::ZERO),
+            Self::Short { .. } => Again::After(Duration::ZERO),
+            // It may have happened on the way.
+            Self::Content(_) => Again::Seldom,
             _ => Again::Never,
         }
     }
