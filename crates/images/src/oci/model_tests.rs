@@ -14,6 +14,7 @@ use super::ext4;
 use super::limits::MAX_LINKS_FOLLOWED;
 use super::spool::Spooled;
 use super::tree::{Kind, ROOT, Tree};
+use crate::progress::Quiet;
 
 /// An entry of a random layer.
 #[derive(Debug, Clone)]
@@ -279,7 +280,7 @@ proptest! {
         let (tree, spooled) = merged.expect("assumed");
         let directory = tempfile::tempdir().expect("temporary directory");
         let image = directory.path().join("image");
-        ext4::write(&tree, &spooled, &image, Some(16)).expect("it fits");
+        ext4::write(&tree, &spooled, &image, Some(16), &Quiet).expect("it fits");
         prop_assert_eq!(Some(seen_on_disk(&image)), expected(&layers));
     }
 }
