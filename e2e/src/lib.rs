@@ -7,6 +7,9 @@
 pub mod acceptance;
 pub mod differential;
 pub mod lab;
+pub mod mounted;
+pub mod registry_images;
+pub mod registry_server;
 pub mod running;
 pub mod stand_in;
 pub mod wiring;

@@ -11,12 +11,10 @@ use std::{
 
 use e2e::{
     TestHost, eventually,
+    mounted::Mounted,
     running::{Ended, Process, Running, unused_cgroups},
 };
-use rustix::{
-    mount::{MountFlags, UnmountFlags, mount, mount_bind, mount_remount, unmount},
-    process::Signal,
-};
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 /// This host cannot do it.
@@ -306,38 +304,6 @@ fn a_vmm_does_not_outlive_its_supervisor() {
     eventually("the VMM dies", SECONDS, || !vmm.is_alive()).unwrap();
     traces.are_gone(&host);
     works(&host);
-}
-
-/// Something mounted at a directory of its own. Dropping it unmounts it.
-struct Mounted(tempfile::TempDir);
-
-impl Mounted {
-    /// A small file system in memory.
-    fn small(mebibytes: u32) -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let options = std::ffi::CString::new(format!("size={mebibytes}m,mode=0755")).unwrap();
-        mount("e2e", directory.path(), "tmpfs", MountFlags::empty(), options.as_c_str()).unwrap();
-        Self(directory)
-    }
-
-    /// Another directory, read-only.
-    fn read_only(of: &Path) -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        mount_bind(of, directory.path()).unwrap();
-        let mounted = Self(directory);
-        mount_remount(mounted.0.path(), MountFlags::BIND | MountFlags::RDONLY, c"").unwrap();
-        mounted
-    }
-
-    fn path(&self) -> &Path {
-        self.0.path()
-    }
-}
-
-impl Drop for Mounted {
-    fn drop(&mut self) {
-        unmount(self.0.path(), UnmountFlags::DETACH).expect("it was mounted");
-    }
 }
 
 /// A host on a small disk, with the image and the kernel of the prepared one.
