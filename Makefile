@@ -8,7 +8,7 @@ MAKEFLAGS += --no-print-directory
 OPERATOR := bin/infra.operator
 HELLO := {"language": "python", "files": [{"name": "main.py", "content": "print('Hello from Python!')"}]}
 
-.PHONY: help quickstart build test test-kvm lint clean benchmark figures
+.PHONY: help quickstart build test test-kvm lint clean benchmark figures image-figures fuzz
 
 help: ## Lists the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -45,6 +45,14 @@ benchmark: ## Repeats the figures of the README
 figures: ## What a restore costs: phases, processor time, system calls, memory (test-kvm prints the same with KVM)
 	@scripts/require-tools
 	@scripts/figures
+
+image-figures: ## What an image from a registry costs, beside skopeo, umoci and mkfs.ext4
+	@scripts/require-tools
+	@scripts/image-figures
+
+fuzz: ## Runs each fuzz target for FUZZ_SECONDS (60)
+	@scripts/require-tools
+	@scripts/fuzz
 
 clean: ## Removes what was built (not the data directory)
 	@cargo clean

@@ -17,3 +17,9 @@ pub use credentials::{CredentialFiles, CredentialsError};
 pub use hosts::{Host, HostFiles, HostsError, Mirror, Scheme};
 pub use layers::{FetchLayerError, PARTIAL};
 pub use pull::{PullError, RegistrySettings, pull};
+
+/// Parses what a registry asks for, for `fuzz/`.
+#[cfg(feature = "fuzzing")]
+pub(super) fn fuzz_challenge(header: &str) {
+    let _ = challenge::parse(header);
+}
