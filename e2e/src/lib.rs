@@ -8,6 +8,7 @@ pub mod acceptance;
 pub mod differential;
 pub mod lab;
 pub mod mounted;
+pub mod object_store_server;
 pub mod registry_images;
 pub mod registry_server;
 pub mod running;

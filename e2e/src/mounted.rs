@@ -1,4 +1,4 @@
-//! Disks for tests: small ones, which fill up, and others that cannot be written.
+//! File systems that a test mounts: small ones, and read-only ones.
 
 use std::path::Path;
 
@@ -10,32 +10,26 @@ pub struct Mounted(tempfile::TempDir);
 impl Mounted {
     /// A small file system in memory.
     pub fn small(mebibytes: u32) -> Self {
-        let directory = directory();
+        let directory = tempfile::tempdir().expect("a directory can be made");
         let options = format!("size={mebibytes}m,mode=0755");
-        let options = std::ffi::CString::new(options).expect("it has no NUL");
-        mount("e2e", directory.path(), "tmpfs", MountFlags::empty(), options.as_c_str())
-            .expect("tests run as root, who may mount");
+        let options = std::ffi::CString::new(options).expect("no zero bytes");
+        mount("e2e", directory.path(), "tmpfs", MountFlags::empty(), options.as_c_str()).expect("mount");
         Self(directory)
     }
 
     /// Another directory, read-only.
     pub fn read_only(of: &Path) -> Self {
-        let directory = directory();
-        mount_bind(of, directory.path()).expect("tests run as root, who may mount");
+        let directory = tempfile::tempdir().expect("a directory can be made");
+        mount_bind(of, directory.path()).expect("mount");
         let mounted = Self(directory);
-        mount_remount(mounted.0.path(), MountFlags::BIND | MountFlags::RDONLY, c"")
-            .expect("tests run as root, who may mount");
+        mount_remount(mounted.0.path(), MountFlags::BIND | MountFlags::RDONLY, c"").expect("mount");
         mounted
     }
 
-    /// Where it is mounted.
+    /// Where it is.
     pub fn path(&self) -> &Path {
         self.0.path()
     }
-}
-
-fn directory() -> tempfile::TempDir {
-    tempfile::tempdir().expect("temporary directories can be made")
 }
 
 impl Drop for Mounted {

@@ -58,8 +58,10 @@ pub enum Fault {
 impl Fault {
     /// An answer without a body.
     pub fn status(status: &str, headers: &[&str]) -> Self {
-        let headers: String = headers.iter().map(|header| format!("{header}\r\n")).collect();
-        Self::Answer(format!("HTTP/1.1 {status}\r\n{headers}Content-Length: 0\r\nConnection: close\r\n\r\n"))
+        let first = format!("HTTP/1.1 {status}");
+        let lines =
+            [&[first.as_str()], headers, &["Content-Length: 0", "Connection: close", "", ""]].concat();
+        Self::Answer(lines.join("\r\n"))
     }
 }
 
@@ -124,7 +126,7 @@ fn serve(
         Fault::Endless => {
             answer.head(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n")?;
             loop {
-                answer.body(&[b' '; 64 << 10])?;
+                answer.body(&[b' '; 4 << 10])?;
             }
         }
         _ => {}
@@ -192,7 +194,7 @@ fn read_request(client: &TcpStream) -> Result<(Exchange, String)> {
             "authorization" => request.authorization = Some(value.to_owned()),
             _ => {}
         }
-        head += &format!("{line}\r\n");
+        head.extend([line.as_str(), "\r\n"]);
     }
     head += "Connection: close\r\n\r\n";
     Ok((request, head))
@@ -209,7 +211,7 @@ fn response_head(server: &mut impl std::io::BufRead, fault: &Fault) -> Result<Ve
         }
         match fault {
             Fault::TruncateTo(length) if line.to_ascii_lowercase().starts_with("content-length:") => {
-                head += &format!("Content-Length: {length}\r\n");
+                head.extend(["Content-Length: ", length.to_string().as_str(), "\r\n"]);
             }
             _ => head += &line,
         }
@@ -238,13 +240,14 @@ impl Registry {
             let listener = TcpListener::bind("127.0.0.1:0").expect("there are free ports");
             let address = listener.local_addr().expect("it is bound");
             drop(listener);
-            let mut configuration = format!(
-                "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: '{address}'}}\n",
-                storage.display()
+            let only = htpasswd
+                .map(|file| format!("auth: {{htpasswd: {{realm: test, path: {}}}}}\n", file.display()));
+            let configuration = format!(
+                "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\n\
+                 http: {{addr: '{address}'}}\n{}",
+                storage.display(),
+                only.unwrap_or_default()
             );
-            if let Some(file) = htpasswd {
-                configuration += &format!("auth: {{htpasswd: {{realm: test, path: {}}}}}\n", file.display());
-            }
             let path = directory.path().join("config.yml");
             fs::write(&path, configuration).expect("a temporary file can be written");
             let mut child = Command::new("docker-registry")

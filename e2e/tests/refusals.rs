@@ -206,7 +206,7 @@ fn a_language_that_is_not_prepared_is_e009_and_the_command_that_helps_is_named()
     );
     let create = host.ended(&["snapshot", "create", "--lang", "python"]);
     assert_eq!((create.code, create.stdout.as_str()), (HOST, ""), "{create:?}");
-    assert!(create.stderr.contains("hint: run: infra.operator setup"), "{create:?}");
+    assert!(create.stderr.contains("is not an ext4 image\nhint: create or download"), "{create:?}");
     assert_eq!(host.leftovers().unwrap(), Vec::<std::path::PathBuf>::new());
 }
 

@@ -221,12 +221,9 @@ fn no_credentials_go_to_where_a_registry_sends_for_its_layers() {
         "{exchanges:?}"
     );
     // What grants access there is in no error either.
-    let closed = Proxy::start(public.address, |request, _| match is_layer(request) {
-        true => Fault::status(
-            "307 Temporary Redirect",
-            &["Location: http://127.0.0.1:1/x?signature=secret-query"],
-        ),
-        false => Fault::None,
+    let location = "Location: http://127.0.0.1:1/x?signature=secret-query";
+    let closed = Proxy::start(public.address, move |request, _| {
+        if is_layer(request) { Fault::status("307 Temporary Redirect", &[location]) } else { Fault::None }
     });
     let ended = pull(&TestHost::empty(), &closed.address);
     assert!(ended.code == HOST && !ended.stderr.contains("secret-query"), "{ended:?}");

@@ -84,13 +84,19 @@ with_hint!(
     engine::CreateSnapshotError,
     engine::RunError,
     images::OpenKernelError,
+    store::garbage::GarbageError,
     images::oci::CreateFromImageError,
     images::oci::OpenImageError,
     images::oci::registry::PullError,
     images::PrepareKernelError,
     images::rootfs::CreateRootfsError,
+    images::rootfs::CustomizeRootfsError,
+    images::rootfs::InspectImageError,
     images::rootfs::ListRootfsError,
     images::rootfs::MapPackagesError,
+    store::remote::BucketError,
+    store::remote::DownloadError,
+    store::remote::UploadError,
 );
 
 impl<T> OrFail<T> for Result<T, store::snapshot::CatalogueError> {

@@ -32,6 +32,21 @@ pub(crate) fn supervise() -> ExitCode {
     }
 }
 
+/// The argument with which this program starts itself to change an image, in namespaces of its own.
+pub(crate) const STEPS_ARGUMENT: &str = "image-steps";
+
+/// Changes an image as the file says that the next argument names.
+pub(crate) fn take_steps() -> ExitCode {
+    let file = std::env::args_os().nth(2).unwrap_or_default();
+    match images::rootfs::take_steps_inside(Path::new(&file)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(reason) => {
+            eprintln!("{reason}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
 /// What was found out about this host. Finding it out takes 100 ms, so it is kept until something changes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct HostFacts {

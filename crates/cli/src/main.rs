@@ -4,6 +4,7 @@
 //! [`commands`], one file each; how they end in [`failure`].
 
 mod backend;
+mod bucket;
 mod commands;
 mod failure;
 mod host;
@@ -22,7 +23,12 @@ fn main() -> ExitCode {
     if std::env::args_os().nth(1).is_some_and(|argument| argument == host::SUPERVISOR_ARGUMENT) {
         return host::supervise();
     }
+    if std::env::args_os().nth(1).is_some_and(|argument| argument == host::STEPS_ARGUMENT) {
+        return host::take_steps();
+    }
     let arguments = Arguments::parse();
+    // Whatever speaks HTTPS uses it. Fails where there is one already, which then is the same.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     output::start_logging(arguments.global.verbose);
     // For registries and object storage. It fails where there is one already, which is then as good.
     let _ = rustls::crypto::ring::default_provider().install_default();

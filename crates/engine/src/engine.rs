@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    fs::File,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -17,10 +18,11 @@ use vmm::{
 
 use crate::{
     error::{NotPrepared, RunError},
-    execution::{self, Outcome, Phases, Session},
+    execution::{self, Held, Outcome, Phases, Session},
     languages::Languages,
     request::Request,
     slots::{Slot, Slots},
+    snapshots::UsableSnapshot,
 };
 
 /// What an engine works with.
@@ -114,10 +116,10 @@ impl Engine {
         if start != Start::Boot {
             let since = Instant::now();
             match self.usable_snapshot(language, machine).await {
-                Ok((files, environment)) => {
+                Ok(UsableSnapshot { files, environment, in_use }) => {
                     let vmm = self.standby_vmm(language, machine, files, &slot).await?;
                     phases.process = since.elapsed();
-                    return Standby { vmm, slot, environment, phases }.restore().await;
+                    return Standby { vmm, slot, environment, in_use, phases }.restore().await;
                 }
                 Err(reason) if start == Start::Snapshot => return Err(not_prepared(reason)),
                 Err(reason) => {
@@ -132,7 +134,7 @@ impl Engine {
         let environment = self.environment(language).map_err(not_prepared)?;
         let vm = self.vmm.boot(&spec).await.map_err(RunError::Boot)?;
         phases.process = since.elapsed();
-        Session::open(vm, slot, environment, false, phases).await
+        Session::open(vm, Held { _slot: slot, _in_use: None }, environment, false, phases).await
     }
 
     /// Waits for room for a microVM.
@@ -144,12 +146,12 @@ impl Engine {
     /// the snapshot. It holds a slot.
     pub async fn stand_by(&self, language: &Language, machine: MachineSpec) -> Result<Standby, RunError> {
         let slot = self.slot().await?;
-        let (files, environment) = self
+        let UsableSnapshot { files, environment, in_use } = self
             .usable_snapshot(language, machine)
             .await
             .map_err(|source| RunError::NotPrepared { language: language.clone(), source })?;
         let vmm = self.standby_vmm(language, machine, files, &slot).await?;
-        Ok(Standby { vmm, slot, environment, phases: Phases::default() })
+        Ok(Standby { vmm, slot, environment, in_use, phases: Phases::default() })
     }
 
     pub(crate) async fn standby_vmm(
@@ -203,17 +205,19 @@ pub struct Standby {
     pub(crate) slot: Slot,
     /// What the image adds to the environment of its programs.
     pub(crate) environment: BTreeMap<String, String>,
+    /// Keeps the snapshot from being tidied away.
+    pub(crate) in_use: Option<File>,
     pub(crate) phases: Phases,
 }
 
 impl Standby {
     /// Restores the microVM, and greets and reseeds it.
     pub async fn restore(self) -> Result<Session, RunError> {
-        let Self { vmm, slot, environment, mut phases } = self;
+        let Self { vmm, slot, environment, in_use, mut phases } = self;
         let Restored { vm, load, resume } = vmm.load().await.map_err(RunError::Restore)?;
         phases.load = load;
         phases.resume = resume;
-        Session::open(vm, slot, environment, true, phases).await
+        Session::open(vm, Held { _slot: slot, _in_use: in_use }, environment, true, phases).await
     }
 
     /// The VMM's process on the host, for measurements.

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    fs::File,
     time::{Duration, Instant},
 };
 
@@ -77,12 +78,19 @@ pub struct Outcome {
     pub restored: bool,
 }
 
+/// What a microVM holds: given back when the session is dropped, after the microVM.
+pub(crate) struct Held {
+    /// Its room on the host.
+    pub(crate) _slot: Slot,
+    /// The snapshot that it was restored from.
+    pub(crate) _in_use: Option<File>,
+}
+
 /// A microVM that is ready for its one request. Dropping it ends it.
 pub struct Session {
     vm: Box<dyn MicroVm>,
     client: GuestClient,
-    /// Given back when the session is dropped, after the microVM.
-    _slot: Slot,
+    _held: Held,
     /// What the image adds to the environment of its programs.
     environment: BTreeMap<String, String>,
     pub(crate) restored: bool,
@@ -93,14 +101,14 @@ impl Session {
     /// Greets the agent in `vm` and reseeds the guest: fail closed, so there is no session without.
     pub(crate) async fn open(
         mut vm: Box<dyn MicroVm>,
-        slot: Slot,
+        held: Held,
         environment: BTreeMap<String, String>,
         restored: bool,
         mut phases: Phases,
     ) -> Result<Self, RunError> {
         let patience = if restored { ANSWER_PATIENCE } else { BOOT_PATIENCE };
         match handshake(vm.as_mut(), patience, &mut phases).await {
-            Ok(client) => Ok(Self { vm, client, _slot: slot, environment, restored, phases }),
+            Ok(client) => Ok(Self { vm, client, _held: held, environment, restored, phases }),
             Err(error) => {
                 let error = with_fate(vm.as_mut(), error).await;
                 vm.kill().await;

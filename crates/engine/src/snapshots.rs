@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    fs::File,
     path::PathBuf,
     sync::Arc,
     time::{SystemTime, UNIX_EPOCH},
@@ -44,6 +45,16 @@ pub struct SnapshotStatus {
     pub entry: Entry,
     /// Nothing where it can be restored; else why not.
     pub problem: Option<NotPrepared>,
+}
+
+/// A snapshot that can be restored here and now.
+pub(crate) struct UsableSnapshot {
+    /// Its files.
+    pub(crate) files: SnapshotFiles,
+    /// What its image adds to the environment of programs.
+    pub(crate) environment: BTreeMap<String, String>,
+    /// Keeps it from being tidied away.
+    pub(crate) in_use: Option<File>,
 }
 
 impl Engine {
@@ -121,11 +132,27 @@ impl Engine {
         };
         progress.step("trying it");
         let vmm = self.standby_vmm(language, machine, files, &slot).await?;
-        let session = Standby { vmm, slot, environment, phases: Phases::default() }.restore().await?;
+        let session =
+            Standby { vmm, slot, environment, in_use: None, phases: Phases::default() }.restore().await?;
         prove(session, spec, self).await?;
         let directory = staged.publish(&manifest).map_err(CreateSnapshotError::Catalogue)?;
         self.note_checked(language, machine, progress).await;
         Ok((manifest, directory))
+    }
+
+    /// Whether a snapshot can only be made again: what it depends on is not there any more. One that another VMM could
+    /// restore, or whose image is missing, is not stale.
+    pub fn is_stale(&self, status: &SnapshotStatus) -> bool {
+        match &status.problem {
+            Some(NotPrepared::Manifest { .. }) => true,
+            Some(NotPrepared::Mismatch { source: Mismatch::Vmm { .. }, .. }) => {
+                let ours = self.host_record();
+                let made_with = status.entry.manifest.as_ref().ok().map(|manifest| &manifest.host);
+                made_with.is_some_and(|host| host.vmm == ours.vmm && host.acceleration == ours.acceleration)
+            }
+            Some(NotPrepared::Mismatch { source, .. }) => !matches!(source, Mismatch::Cpu { .. }),
+            _ => false,
+        }
     }
 
     /// The snapshot's files and the environment of its image, if it can be restored here and now.
@@ -133,7 +160,7 @@ impl Engine {
         &self,
         language: &Language,
         machine: MachineSpec,
-    ) -> Result<(SnapshotFiles, BTreeMap<String, String>), NotPrepared> {
+    ) -> Result<UsableSnapshot, NotPrepared> {
         let entry = self
             .catalogue
             .find(language, size(machine))
@@ -142,9 +169,11 @@ impl Engine {
         let status = self.check_snapshot(entry, false, Arc::new(images::Quiet)).await;
         match status.problem {
             None => {
+                let in_use = status.entry.in_use();
                 // What has been checked has a manifest.
                 let manifest = status.entry.manifest.ok();
-                Ok((files, manifest.map(|manifest| manifest.environment).unwrap_or_default()))
+                let environment = manifest.map(|manifest| manifest.environment).unwrap_or_default();
+                Ok(UsableSnapshot { files, environment, in_use })
             }
             Some(problem) => Err(problem),
         }
@@ -170,7 +199,7 @@ impl Engine {
     }
 
     /// What a snapshot of `language` is compared with.
-    fn current(&self, language: &Language) -> Result<Current, NotPrepared> {
+    pub fn current(&self, language: &Language) -> Result<Current, NotPrepared> {
         Ok(Current {
             host: self.host_record(),
             // Without a bundle a snapshot can be restored all the same.

@@ -27,7 +27,7 @@ pub mod staging;
 
 pub use bundle::{BundleManifest, KernelBundle, KernelSource, OpenKernelError, PrepareKernelError};
 pub use debian_kernel::DebianKernelError;
-pub use digest::{DigestError, ParseDigestError, Sha256Digest};
+pub use digest::{DigestError, ParseDigestError, Sha256Digest, Sha256Hasher};
 pub use initramfs::GUEST_AGENT;
 pub use program::ProgramError;
 pub use progress::{Progress, Quiet};

@@ -92,6 +92,8 @@ fn failure_hint(stderr: &str) -> Option<&'static str> {
 pub(crate) struct Program {
     name: &'static str,
     package: &'static str,
+    /// Where it is, if that is known.
+    path: Option<PathBuf>,
     arguments: Vec<OsString>,
     directory: Option<PathBuf>,
     environment: Vec<(&'static str, OsString)>,
@@ -104,11 +106,17 @@ impl Program {
         Self {
             name,
             package,
+            path: None,
             arguments: Vec::new(),
             directory: None,
             environment: Vec::new(),
             is_isolated: false,
         }
+    }
+
+    /// A program of ours, at this path.
+    pub(crate) fn ours(path: PathBuf) -> Self {
+        Self { path: Some(path), ..Self::new("infra.operator", "llm-firecracker") }
     }
 
     pub(crate) fn argument(mut self, argument: impl AsRef<OsStr>) -> Self {
@@ -139,7 +147,10 @@ impl Program {
     }
 
     fn check_installed(&self) -> Result<PathBuf, ProgramError> {
-        find(self.name).ok_or(ProgramError::Missing { program: self.name, package: self.package })
+        self.path
+            .clone()
+            .or_else(|| find(self.name))
+            .ok_or(ProgramError::Missing { program: self.name, package: self.package })
     }
 
     /// Runs to the end and returns standard output.

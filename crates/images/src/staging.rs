@@ -36,26 +36,50 @@ impl OutputLock {
         Ok(Self { destination: destination.to_owned(), _file: file })
     }
 
+    /// Removes what killed commands have left for this destination.
+    pub fn remove_leftovers(&self) -> io::Result<()> {
+        for path in leftovers(parent(&self.destination))? {
+            if destination_of_leftover(&path).is_some_and(|of| of.file_name() == self.destination.file_name())
+            {
+                refuse_mounts_below(&path)?;
+                fs::remove_dir_all(path)?;
+            }
+        }
+        Ok(())
+    }
+
     /// A new temporary directory beside the destination, removed when dropped. What earlier runs for the same
     /// destination left is removed first: nobody else can be using it while this lock is held.
     pub fn temporary_directory(&self) -> io::Result<TempDir> {
+        self.remove_leftovers()?;
         let directory = parent(&self.destination);
         let prefix = format!("{TEMPORARY_PREFIX}{}-", file_name(&self.destination)?);
-        for entry in fs::read_dir(directory)? {
-            let entry = entry?;
-            let name = entry.file_name();
-            // The length tells leftovers of `a` from those of a destination called `a-b`.
-            let is_leftover = name
-                .to_str()
-                .and_then(|name| name.strip_prefix(&prefix))
-                .is_some_and(|suffix| suffix.len() == RANDOM_CHARACTERS);
-            if is_leftover && entry.file_type()?.is_dir() {
-                refuse_mounts_below(&entry.path())?;
-                fs::remove_dir_all(entry.path())?;
-            }
-        }
         tempfile::Builder::new().prefix(&prefix).rand_bytes(RANDOM_CHARACTERS).tempdir_in(directory)
     }
+}
+
+/// The temporary directories that killed commands have left in `directory`, and those of commands that run.
+pub fn leftovers(directory: &Path) -> io::Result<Vec<PathBuf>> {
+    let entries = match fs::read_dir(directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries?,
+    };
+    let mut found = Vec::new();
+    for entry in entries {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() && destination_of_leftover(&entry.path()).is_some() {
+            found.push(entry.path());
+        }
+    }
+    Ok(found)
+}
+
+/// What was being made in a temporary directory, by its name; nothing where that is none.
+pub fn destination_of_leftover(path: &Path) -> Option<PathBuf> {
+    let name = path.file_name()?.to_str()?.strip_prefix(TEMPORARY_PREFIX)?;
+    let (destination, random) = name.rsplit_once('-')?;
+    let is_ours = random.len() == RANDOM_CHARACTERS && !destination.is_empty();
+    is_ours.then(|| path.with_file_name(destination))
 }
 
 /// Removing a directory would empty what is mounted in it too, which may be the host's `/dev`. We leave no mounts

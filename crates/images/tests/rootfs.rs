@@ -6,7 +6,11 @@ use std::process::Command;
 use images::Quiet;
 use images::rootfs::{self, CreateRootfs, CreateRootfsError, RootfsImage};
 
-const PYTHON: [&str; 14] = [
+const PYTHON: [&str; 18] = [
+    "libstdc++6",
+    "ca-certificates",
+    "libc-bin",
+    "python3-pip",
     "base-files",
     "base-passwd",
     "bash",
@@ -117,6 +121,12 @@ fn a_plain_python_image_has_the_whole_standard_library_and_a_shell() {
     for link in ["bin", "lib", "lib64", "sbin"] {
         assert_eq!(std::fs::read_link(mount.path(link)).expect("link"), Path::new("usr").join(link));
     }
+    // Without the marker that would keep pip from installing (PEP 668), and with certificates for its downloads.
+    assert!(mount.run(&["/usr/bin/pip3", "list", "--disable-pip-version-check"]).contains("pip"));
+    assert!(!mount.path("usr/lib/python3.11/EXTERNALLY-MANAGED").exists());
+    let certificates =
+        std::fs::read_to_string(mount.path("etc/ssl/certs/ca-certificates.crt")).expect("file");
+    assert!(certificates.matches("BEGIN CERTIFICATE").count() > 100);
     assert_eq!(std::fs::read_dir(mount.path("dev")).expect("dev").count(), 0);
     assert_eq!(std::fs::read_to_string(mount.path("etc/hostname")).expect("file"), "sandbox\n");
 }

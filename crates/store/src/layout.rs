@@ -5,6 +5,7 @@
 //! snapshots/<lang>/<size>/            snapshots, see `snapshot`
 //! layers/<digest>                     layers of images of others, as they were downloaded
 //! kernel/                             the kernel bundle
+//! downloads/<sha256>.partial          what comes out of a bucket and is not whole yet
 //! bin/{firecracker,jailer}            Firecracker, replaced as one directory
 //! run/                                locks, and what was found out about this host
 //! ```
@@ -54,6 +55,11 @@ impl DataDirectory {
     /// The kernel bundle.
     pub fn kernel(&self) -> PathBuf {
         self.0.join("kernel")
+    }
+
+    /// What is being downloaded. In the data directory, so that a rename puts it in place.
+    pub fn downloads(&self) -> PathBuf {
+        self.0.join("downloads")
     }
 
     /// The programs that `setup` installs.

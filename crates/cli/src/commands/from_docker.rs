@@ -63,35 +63,31 @@ pub(super) async fn run(args: FromDockerArgs, global: &Global) -> Result<ExitCod
         Failure::usage(error)
             .hint("name it as in: python:3.12-alpine, ghcr.io/team/image:tag, oci:DIR".to_owned())
     })?;
-    if Languages::built_in().find(args.name.as_str()).is_none_or(|spec| spec.name != args.name) {
-        eprintln!(
-            "warning: no language of this release goes by {}: nothing will run in this image",
-            args.name
-        );
-    }
+    let language = if let Some(spec) = Languages::built_in().find(args.name.as_str()) {
+        spec.name.clone()
+    } else {
+        let name = &args.name;
+        eprintln!("warning: no language of this release goes by {name}: nothing will run in this image");
+        args.name
+    };
     let data = global.data();
-    let output = args.output.unwrap_or_else(|| data.image(&args.name));
+    let output = args.output.unwrap_or_else(|| data.image(&language));
     let steps = Arc::new(Steps::new());
     let progress: Arc<dyn Progress> = Arc::clone(&steps) as _;
     let layers = data.layers();
-    let image = match &source {
-        ImageSource::Registry(reference) => {
-            let settings = RegistrySettings {
-                mirrors: args.registry_mirror,
-                plain_http: args.plain_http,
-                host_files: host_files(),
-                credential_files: credential_files(),
-            };
-            registry::pull(reference, &args.image, &settings, &layers, &progress).await.or_fail()?
-        }
-        _ => {
-            let (said, progress) = (args.image.clone(), Arc::clone(&progress));
-            let scratch = std::env::temp_dir();
-            let opened = blocking(move || oci::open_local(&source, &said, &scratch, &*progress)).await;
-            opened
-                .ok_or_else(|| Failure::usage(anyhow::anyhow!("{} is in no file", args.image)))?
-                .or_fail()?
-        }
+    let image = if let ImageSource::Registry(reference) = &source {
+        let settings = RegistrySettings {
+            mirrors: args.registry_mirror,
+            plain_http: args.plain_http,
+            host_files: host_files(),
+            credential_files: credential_files(),
+        };
+        registry::pull(reference, &args.image, &settings, &layers, &progress).await.or_fail()?
+    } else {
+        let (said, progress) = (args.image.clone(), Arc::clone(&progress));
+        let scratch = std::env::temp_dir();
+        let opened = blocking(move || oci::open_local(&source, &said, &scratch, &*progress)).await;
+        opened.ok_or_else(|| Failure::usage(anyhow::anyhow!("{} is in no file", args.image)))?.or_fail()?
     };
     let request = CreateFromImage { size_mib: args.size, output };
     let made = blocking(move || oci::create_from_image(&image, &request, &*progress)).await.or_fail()?;

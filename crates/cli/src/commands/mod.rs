@@ -2,12 +2,15 @@
 
 mod benchmark;
 mod completions;
+mod customize;
 mod doctor;
 mod from_docker;
+mod prune;
 mod rootfs;
 mod run;
 mod setup;
 mod snapshot;
+mod storage;
 
 use std::process::ExitCode;
 
@@ -20,16 +23,18 @@ pub(crate) enum Command {
     Setup(setup::SetupArgs),
     /// Says what this host has and lacks, each finding with its fix
     Doctor(doctor::DoctorArgs),
-    /// Makes and lists rootfs images
+    /// Makes and lists rootfs images, and exchanges them with object storage
     #[command(subcommand)]
     Rootfs(rootfs::RootfsCommand),
-    /// Makes, lists, checks and removes snapshots
+    /// Makes, lists, checks and removes snapshots, and exchanges them with object storage
     #[command(subcommand)]
     Snapshot(snapshot::SnapshotCommand),
     /// Runs a program in a microVM of a given size and prints the answer as JSON
     Host(run::HostArgs),
     /// Runs a program, or a whole request, in the best microVM there is and prints the answer as JSON
     Run(run::RunArgs),
+    /// Shows what takes space and serves nobody, and removes it: unused layers, stale snapshots, interrupted downloads
+    Prune(prune::PruneArgs),
     /// Measures boots, snapshots, restores and runs, beside the native interpreter
     Benchmark(benchmark::BenchmarkArgs),
     /// Prints a script that completes this command line in a shell
@@ -45,6 +50,7 @@ pub(crate) async fn run(command: Command, global: &Global) -> Result<ExitCode, F
         Command::Snapshot(command) => snapshot::run(command, global).await,
         Command::Host(args) => run::host(args, global).await,
         Command::Run(args) => run::run(args, global).await,
+        Command::Prune(args) => prune::run(&args, global).await,
         Command::Benchmark(args) => benchmark::run(args, global).await,
         Command::Completions(args) => completions::run(&args),
     }

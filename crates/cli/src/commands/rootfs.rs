@@ -5,12 +5,17 @@ use std::{path::PathBuf, process::ExitCode, sync::Arc};
 use anyhow::anyhow;
 use clap::builder::RangedU64ValueParser;
 use engine::Languages;
-use images::rootfs::{self, CreateRootfs, RootfsSource};
+use images::rootfs::{self, CreateRootfs, RootfsSource, Step};
 use indicatif::HumanBytes;
 use serde::Serialize;
 
-use super::from_docker::{self, FromDockerArgs};
+use super::{
+    customize::{self, CustomizeArgs},
+    from_docker::{self, FromDockerArgs},
+    storage::{DownloadRootfsArgs, UploadRootfsArgs, download_rootfs, list_rootfs, upload_rootfs},
+};
 use crate::{
+    bucket::BucketArgs,
     failure::{Failure, OrFail as _},
     output::{self, Steps},
     settings::Global,
@@ -27,8 +32,14 @@ pub(crate) enum RootfsCommand {
     Create(CreateArgs),
     /// Makes the image of a language from a Docker or OCI image, without Docker
     FromDocker(FromDockerArgs),
+    /// Adds to the image of a language: packages, pip, commands. A step that fails leaves the image as it was
+    Customize(CustomizeArgs),
     /// Lists the images
     List(ListArgs),
+    /// Puts the image of a language into a bucket
+    Upload(UploadRootfsArgs),
+    /// Gets the image of a language out of a bucket
+    Download(DownloadRootfsArgs),
 }
 
 /// Arguments of `rootfs create`.
@@ -61,6 +72,14 @@ pub(crate) struct CreateArgs {
 /// Arguments of `rootfs list`.
 #[derive(clap::Args)]
 pub(crate) struct ListArgs {
+    /// Those of a bucket instead of those of this host
+    #[arg(long)]
+    remote: bool,
+    /// Only those of this language
+    #[arg(long, value_name = "LANGUAGE", requires = "remote")]
+    lang: Option<String>,
+    #[command(flatten)]
+    bucket: BucketArgs,
     /// Prints JSON
     #[arg(long)]
     json: bool,
@@ -71,7 +90,13 @@ pub(super) async fn run(command: RootfsCommand, global: &Global) -> Result<ExitC
     match command {
         RootfsCommand::Create(args) => create(args, global).await,
         RootfsCommand::FromDocker(args) => from_docker::run(args, global).await,
+        RootfsCommand::Customize(args) => customize::run(args, global).await,
+        RootfsCommand::List(args) if args.remote => {
+            list_rootfs(&args.bucket, args.lang.as_deref(), args.json).await
+        }
         RootfsCommand::List(args) => list(&args, global),
+        RootfsCommand::Upload(args) => upload_rootfs(args, global).await,
+        RootfsCommand::Download(args) => download_rootfs(args, global).await,
     }
 }
 
@@ -116,7 +141,7 @@ struct Row {
     sha256: Option<String>,
     created: Option<String>,
     source: Option<RootfsSource>,
-    steps: Vec<String>,
+    steps: Vec<Step>,
     problem: Option<String>,
 }
 

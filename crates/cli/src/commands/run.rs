@@ -11,7 +11,9 @@ use engine::{Answer, Engine, Failure as FailedAnswer, Languages, Request, Reques
 use uuid::Uuid;
 use vmm::MachineSpec;
 
+use super::storage::fetch_missing;
 use crate::{
+    bucket::BucketArgs,
     failure::{DONE, Failure, HOST, USAGE},
     host::engine,
     output,
@@ -64,6 +66,8 @@ pub(crate) struct HostArgs {
     /// Restores a snapshot of this size instead of booting
     #[arg(long)]
     snapshot: bool,
+    #[command(flatten)]
+    bucket: BucketArgs,
 }
 
 /// Arguments of `run`.
@@ -81,13 +85,15 @@ pub(crate) struct RunArgs {
     /// A file that holds a whole request as JSON; - for stdin
     #[arg(long, value_name = "FILE", conflicts_with_all = ["code", "file", "stdin", "timeout"])]
     request: Option<PathBuf>,
+    #[command(flatten)]
+    bucket: BucketArgs,
 }
 
 /// Runs `host`.
 pub(super) async fn host(args: HostArgs, global: &Global) -> Result<ExitCode, Failure> {
     let start = if args.snapshot { Start::Snapshot } else { Start::Boot };
     let request = args.program.request(&args.lang)?;
-    answer(request, |_, _| args.machine.into(), start, global).await
+    answer(request, Some(args.machine.into()), start, &args.bucket, global).await
 }
 
 /// Runs `run`.
@@ -103,7 +109,7 @@ pub(super) async fn run(args: RunArgs, global: &Global) -> Result<ExitCode, Fail
         })?;
         args.program.request(&lang)?
     };
-    answer(request, best_machine, Start::Best, global).await
+    answer(request, None, Start::Best, &args.bucket, global).await
 }
 
 impl Program {
@@ -122,11 +128,13 @@ impl Program {
     }
 }
 
-/// Runs the request, if it is one, prints the answer, and says by the exit status what kind it is.
+/// Runs the request, if it is one, in a microVM of this size or of the best that there is, prints the answer, and says by
+/// the exit status what kind it is.
 async fn answer(
     request: Result<Request, RequestError>,
-    machine: impl FnOnce(&Engine, &Request) -> MachineSpec,
+    machine: Option<MachineSpec>,
     start: Start,
+    bucket: &BucketArgs,
     global: &Global,
 ) -> Result<ExitCode, Failure> {
     let trace_id = Uuid::now_v7().simple().to_string();
@@ -145,7 +153,9 @@ async fn answer(
             return Err(failure);
         }
     };
-    let machine = machine(&engine, &request);
+    let wanted = (&request.language.name, machine, start);
+    fetch_missing(bucket, &engine, &global.data(), wanted).await;
+    let machine = machine.unwrap_or_else(|| best_machine(&engine, &request));
     match engine.run(&request, machine, start, &trace_id).await {
         Ok(outcome) => {
             output::json(&outcome.answer)?;

@@ -8,8 +8,13 @@ use serde::Serialize;
 use store::{Language, snapshot::Entry};
 use vmm::MachineSpec;
 
-use super::rootfs::unknown_language;
+use super::{
+    rootfs::unknown_language,
+    setup,
+    storage::{DownloadSnapshotArgs, UploadSnapshotArgs, download_snapshot, list_snapshots, upload_snapshot},
+};
 use crate::{
+    bucket::BucketArgs,
     failure::{Failure, HOST, OrFail as _},
     host::engine,
     output::{self, Steps},
@@ -27,6 +32,10 @@ pub(crate) enum SnapshotCommand {
     Verify(VerifyArgs),
     /// Removes snapshots
     Rm(RemoveArgs),
+    /// Puts the snapshots of a language into a bucket, and the image that they need
+    Upload(UploadSnapshotArgs),
+    /// Gets the snapshots of a language out of a bucket, those that can be restored here, and the image that they need
+    Download(DownloadSnapshotArgs),
 }
 
 /// Arguments of `snapshot create`.
@@ -45,6 +54,14 @@ pub(crate) struct CreateArgs {
 /// Arguments of `snapshot list`.
 #[derive(clap::Args)]
 pub(crate) struct ListArgs {
+    /// Those of a bucket instead of those of this host
+    #[arg(long)]
+    remote: bool,
+    /// Only those of this language
+    #[arg(long, value_name = "LANGUAGE", requires = "remote")]
+    lang: Option<String>,
+    #[command(flatten)]
+    bucket: BucketArgs,
     /// Prints JSON
     #[arg(long)]
     json: bool,
@@ -78,9 +95,14 @@ pub(crate) struct RemoveArgs {
 pub(super) async fn run(command: SnapshotCommand, global: &Global) -> Result<ExitCode, Failure> {
     match command {
         SnapshotCommand::Create(args) => create(&args, global).await,
+        SnapshotCommand::List(args) if args.remote => {
+            list_snapshots(&args.bucket, args.lang.as_deref(), args.json).await
+        }
         SnapshotCommand::List(args) => list(&args, global).await,
         SnapshotCommand::Verify(args) => verify(&args, global).await,
         SnapshotCommand::Rm(args) => remove(&args, global),
+        SnapshotCommand::Upload(args) => upload_snapshot(args, global).await,
+        SnapshotCommand::Download(args) => download_snapshot(args, global).await,
     }
 }
 
@@ -98,6 +120,12 @@ async fn create(args: &CreateArgs, global: &Global) -> Result<ExitCode, Failure>
             None => return Ok(ExitCode::SUCCESS),
             Some(problem) => eprintln!("the snapshot has to be made again: {}", reason(&problem)),
         }
+    }
+    // Whoever has an image wants to run programs in it, and has no kernel of their own in mind.
+    let image = global.data().image(&spec.name);
+    if image.is_file() {
+        images::rootfs::inspect(&image).or_fail()?;
+        setup::kernel_bundle(global, &steps).await?;
     }
     let since = Instant::now();
     let (manifest, directory) =

@@ -13,7 +13,7 @@ use mkext4::{FsBuilder, InodeCount, InodeHandle, Layout, Meta, Options, SpecialK
 use super::spool::Spooled;
 use super::tree::{Content, Kind, NodeId, ROOT, Tree};
 use crate::progress::Progress;
-use crate::rootfs::{IMAGE_TIME, IMAGE_UUID};
+use crate::rootfs::{IMAGE_TIME, IMAGE_UUID, ROOM_MIB};
 use crate::staging::io_hint;
 
 const BLOCK_BYTES: u64 = 4096;
@@ -27,10 +27,6 @@ const MIN_MIB: u64 = 16;
 
 /// The largest, in MiB: what block numbers of 32 bits reach.
 const MAX_MIB: u64 = 16 << 20;
-
-/// Room in an image whose size nobody chose, in MiB, so that packages can be added by hand. It takes no space on the
-/// disk before it is used: images are sparse.
-const ROOM_MIB: u64 = 512;
 
 /// An image could not be written.
 #[derive(Debug, thiserror::Error)]
@@ -87,12 +83,11 @@ pub(super) fn write(
     progress: &dyn Progress,
 ) -> Result<(), WriteImageError> {
     let content = Measured::of(tree);
-    let (layout, fills) = match size_mib {
-        Some(requested_mib) => fitting(tree, &content, requested_mib)?,
-        None => {
-            let size_mib = content.enough_mib();
-            lay_out(tree, size_mib + size_mib / 10 + ROOM_MIB, &content, Inodes::WithRoom)?
-        }
+    let (layout, fills) = if let Some(requested_mib) = size_mib {
+        fitting(tree, &content, requested_mib)?
+    } else {
+        let size_mib = content.enough_mib();
+        lay_out(tree, size_mib + size_mib / 10 + ROOM_MIB, &content, Inodes::WithRoom)?
     };
     let failed = |source| WriteImageError::Write { path: image.to_owned(), source };
     let mut sink =

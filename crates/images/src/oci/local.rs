@@ -247,13 +247,12 @@ impl Store {
             return Err(self.unusable(INDEX)(DocumentError::NoImage));
         };
         let named = document::named(&manifests, name);
-        let mut chosen = match named.as_slice() {
-            [only] => document::blob(only).map_err(self.unusable(INDEX))?,
+        let mut chosen = if let [only] = named.as_slice() {
+            document::blob(only).map_err(self.unusable(INDEX))?
+        } else {
             // Several without a name may be one for each platform.
-            _ => {
-                let candidates: Vec<Descriptor> = named.iter().map(|one| (*one).clone()).collect();
-                document::for_this_platform(&candidates).map_err(|_| self.which(name, named.len()))?
-            }
+            let candidates: Vec<Descriptor> = named.iter().map(|one| (*one).clone()).collect();
+            document::for_this_platform(&candidates).map_err(|_| self.which(name, named.len()))?
         };
         for _ in 0..MAX_INDEXES {
             let member = member_of(&chosen);

@@ -99,7 +99,7 @@ pub(super) fn spool(
     progress: &dyn Progress,
 ) -> Result<Spooled, SpoolError> {
     let failed = |source| SpoolError::Write { directory: directory.to_owned(), source };
-    let limit = stored_bytes.saturating_mul(MAX_RATIO).max(RATIO_FREE_BYTES).min(MAX_CONTENT_BYTES);
+    let limit = stored_bytes.saturating_mul(MAX_RATIO).clamp(RATIO_FREE_BYTES, MAX_CONTENT_BYTES);
     let mut reader = decoder(BufReader::with_capacity(CHUNK_BYTES, stored)).map_err(SpoolError::Read)?;
     let mut file = tempfile::tempfile_in(directory).map_err(failed)?;
     let mut hasher = Sha256::new();
@@ -134,7 +134,7 @@ fn decoder<'a>(mut reader: impl BufRead + 'a) -> io::Result<Box<dyn Read + 'a>> 
     Ok(if start.starts_with(&GZIP) {
         // Of several members, as parallel compressors write it.
         Box::new(MultiGzDecoder::new(reader))
-    } else if start.first_chunk().is_some_and(|magic| *magic == ZSTANDARD || is_skippable(magic)) {
+    } else if start.first_chunk().is_some_and(|magic| *magic == ZSTANDARD || is_skippable(*magic)) {
         Box::new(ZstandardFrames { reader: Some(reader), frame: None })
     } else {
         Box::new(reader)
@@ -145,7 +145,7 @@ fn decoder<'a>(mut reader: impl BufRead + 'a) -> io::Result<Box<dyn Read + 'a>> 
 const ZSTANDARD: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 
 /// Whether this begins a frame for others: `pzstd` puts lengths in some, and `zstd:chunked` layers a table of contents.
-fn is_skippable(magic: &[u8; 4]) -> bool {
+fn is_skippable(magic: [u8; 4]) -> bool {
     magic[0] & 0xf0 == 0x50 && magic[1..] == [0x2a, 0x4d, 0x18]
 }
 
@@ -175,7 +175,7 @@ impl<R: BufRead> Read for ZstandardFrames<R> {
             }
             let mut magic = [0; 4];
             reader.read_exact(&mut magic)?;
-            if is_skippable(&magic) {
+            if is_skippable(magic) {
                 let mut length = [0; 4];
                 reader.read_exact(&mut length)?;
                 let length = u64::from(u32::from_le_bytes(length));

@@ -228,9 +228,9 @@ impl Tree {
                 Some(next) => next,
                 None if make => {
                     check_name(&name)?;
-                    let made = self.push(Kind::Directory(BTreeMap::new()), self.implied.clone())?;
-                    self.names(here).insert(name, made);
-                    made
+                    let id = self.push(Kind::Directory(BTreeMap::new()), self.implied.clone())?;
+                    self.names(here).insert(name, id);
+                    id
                 }
                 None => return Ok(None),
             };

@@ -177,7 +177,7 @@ fn check(request: &CreateRootfs) -> Result<(), CreateRootfsError> {
     Ok(())
 }
 
-fn seconds_since_1970() -> u64 {
+pub(super) fn seconds_since_1970() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |duration| duration.as_secs())
 }
 

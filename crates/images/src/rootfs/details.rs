@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::customize::Step;
 use crate::digest::Sha256Digest;
 
 /// The longest note, in bytes. One is some 2 kB, mostly the digests of layers.
@@ -35,9 +36,9 @@ pub struct RootfsDetails {
     /// How programs are meant to run in it.
     #[serde(default)]
     pub config: ImageConfig,
-    /// What was done to it since, in order, as `rootfs customize` shows it.
+    /// What `rootfs customize` has done to it since, in order.
     #[serde(default)]
-    pub steps: Vec<String>,
+    pub steps: Vec<Step>,
 }
 
 /// What an image was made from.
@@ -51,6 +52,8 @@ pub enum RootfsSource {
         /// The Debian release.
         suite: String,
     },
+    /// Nobody has noted it.
+    Unknown,
     /// An OCI or Docker image.
     Oci {
         /// How the user named it.

@@ -12,8 +12,13 @@ use crate::elf::{u16_at, u32_at};
 use crate::program::{Program, ProgramError};
 
 const BLOCK_BYTES: u64 = 4096;
+const SUPERBLOCK_AT: u64 = 1024;
 const INODE_BYTES: u64 = 256;
 const MIB: u64 = 1 << 20;
+
+/// Room in an image whose size nobody chose, in MiB, so that packages can be added by hand. It takes no space on the
+/// disk before it is used: images are sparse.
+pub(crate) const ROOM_MIB: u64 = 512;
 
 /// One per image would make each image unlike the last of the same content, and nobody looks an image up by it.
 const UUID: &str = "5b6f7c3e-2f0a-4d55-9a53-6c6c6d66726b";
@@ -99,8 +104,7 @@ pub(super) fn make_filesystem(
             return Err(MakeFilesystemError::TooSmall { requested_mib, needed_mib });
         }
         Some(requested_mib) => requested_mib,
-        // Some room, so that a file can be added to the image by hand.
-        None => needed_mib + needed_mib / 10 + 8,
+        None => needed_mib + needed_mib / 10 + ROOM_MIB,
     };
     Program::new("mkfs.ext4", "e2fsprogs")
         .arguments(["-q", "-F", "-b", "4096", "-I", "256", "-m", "0", "-L", "rootfs", "-U", UUID])
@@ -211,6 +215,12 @@ pub enum InspectImageError {
         /// Which.
         path: PathBuf,
     },
+    /// Somebody writes to it, or has not come to an end.
+    #[error("{} is mounted, or was not unmounted", path.display())]
+    InUse {
+        /// Which.
+        path: PathBuf,
+    },
     /// Its end is missing.
     #[error("{} is truncated: {found} of {expected} bytes are there", path.display())]
     Truncated {
@@ -228,6 +238,9 @@ impl InspectImageError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Read { path, source } => crate::staging::io_hint(path, source),
+            Self::InUse { path } => {
+                Some(format!("unmount it; if it is not mounted: e2fsck -p {}", path.display()))
+            }
             Self::NotExt4 { .. } | Self::Truncated { .. } => {
                 Some("create or download the image again".to_owned())
             }
@@ -237,7 +250,6 @@ impl InspectImageError {
 
 /// Checks cheaply that `image` is a whole ext4 file system, and returns the file's size in bytes.
 pub fn inspect(image: &Path) -> Result<u64, InspectImageError> {
-    const SUPERBLOCK_AT: u64 = 1024;
     let failed = |source| InspectImageError::Read { path: image.to_owned(), source };
     let not_ext4 = || InspectImageError::NotExt4 { path: image.to_owned() };
     let file = File::open(image).map_err(failed)?;
@@ -252,7 +264,30 @@ pub fn inspect(image: &Path) -> Result<u64, InspectImageError> {
     if metadata.len() < expected {
         return Err(InspectImageError::Truncated { path: image.to_owned(), found: metadata.len(), expected });
     }
+    if is_in_use(&superblock) {
+        return Err(InspectImageError::InUse { path: image.to_owned() });
+    }
     Ok(metadata.len())
+}
+
+/// Whether the file system was mounted for writing, and not unmounted since: it is not marked as clean, or its journal
+/// has to be replayed (`Documentation/filesystems/ext4/super.rst`, `s_state` and `s_feature_incompat`).
+fn is_in_use(superblock: &[u8]) -> bool {
+    const CLEAN: u16 = 1;
+    const NEEDS_RECOVERY: u32 = 4;
+    let is_clean = u16_at(superblock, 0x3a).is_some_and(|state| state & CLEAN != 0);
+    let needs_recovery = u32_at(superblock, 0x60).is_some_and(|features| features & NEEDS_RECOVERY != 0);
+    !is_clean || needs_recovery
+}
+
+/// What is free in the file system of `image`, in MiB.
+pub(super) fn free_mib(image: &Path) -> Result<u64, InspectImageError> {
+    let failed = |source| InspectImageError::Read { path: image.to_owned(), source };
+    let mut superblock = [0; 1024];
+    File::open(image).and_then(|file| file.read_exact_at(&mut superblock, SUPERBLOCK_AT)).map_err(failed)?;
+    let free = u32_at(&superblock, 0xc).map_or(0, u64::from);
+    let shift = u32_at(&superblock, 0x18).unwrap_or_default().min(6);
+    Ok((free << (10 + shift)) / MIB)
 }
 
 /// The size of the file system, by its superblock (`Documentation/filesystems/ext4/super.rst`).

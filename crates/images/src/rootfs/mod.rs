@@ -5,18 +5,22 @@
 //! agent comes with the initramfs.
 
 mod create;
+mod customize;
 mod details;
 mod filesystem;
+mod inside;
 mod list;
 mod packages;
 mod publish;
 mod tree;
 
 pub use create::{CreateRootfs, CreateRootfsError, create};
+pub use customize::{CustomizeRootfs, CustomizeRootfsError, Step, StepsFile, customize};
 pub use details::{ImageConfig, ReadDetailsError, RootfsDetails, RootfsSource, details_path};
-pub(crate) use filesystem::{IMAGE_TIME, IMAGE_UUID};
+pub(crate) use filesystem::{IMAGE_TIME, IMAGE_UUID, ROOM_MIB};
 pub use filesystem::{InspectImageError, MakeFilesystemError, inspect};
+pub use inside::take_steps_inside;
 pub use list::{ListRootfsError, RootfsSummary, image_path, list};
 pub use packages::{InvalidPackageName, MapPackagesError, check_package_name, map_packages};
-pub use publish::{PublishImageError, RootfsImage, publish_image};
+pub use publish::{PublishImageError, RootfsImage, publish_bare_image, publish_image};
 pub use tree::MakeTreeError;

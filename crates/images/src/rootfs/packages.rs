@@ -8,19 +8,23 @@ use crate::program::{Program, ProgramError};
 /// Everything else is installed in full, maintainer scripts included, which takes three times as long: they may make
 /// what nobody else does (`libblas3` exists only as an alternative that its script registers). Whoever adds a name
 /// proves it in `tests/rootfs.rs`.
-const WORK_UNCONFIGURED: [&str; 14] = [
+const WORK_UNCONFIGURED: [&str; 18] = [
     "base-files",
     "base-passwd",
     "bash",
+    "ca-certificates",
     "coreutils",
     "dash",
     "findutils",
     "grep",
+    "libc-bin",
+    "libstdc++6",
     "media-types",
     "netbase",
     "python3",
     "python3-distutils",
     "python3-lib2to3",
+    "python3-pip",
     "sed",
     "tzdata",
 ];

@@ -68,3 +68,17 @@ pub fn publish_image(
     replace_file(&staged_details, &path).map_err(failed(&path))?;
     Ok(RootfsImage { path: output.to_owned(), size_bytes: details.size_bytes, sha256: details.sha256 })
 }
+
+/// The same for an image of which nothing is known but its contents.
+pub fn publish_bare_image(staged: &Path, output: &Path) -> Result<(), PublishImageError> {
+    let failed = |path: &Path| {
+        let path = path.to_owned();
+        move |source| PublishImageError::Write { path, source }
+    };
+    File::open(staged).and_then(|image| image.sync_all()).map_err(failed(staged))?;
+    let path = details_path(output);
+    match fs::remove_file(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(&path)(error)),
+        _ => replace_file(staged, output).map_err(failed(output)),
+    }
+}

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use super::packages::work_unconfigured;
 use crate::program::{Program, ProgramError};
 use crate::progress::Progress;
+use crate::staging::parent;
 
 /// What maintainer scripts take for granted: Debian's essential packages without those that a sandbox has no use for.
 const SCRIPT_TOOLS: [&str; 14] = [
@@ -164,6 +165,7 @@ pub(super) fn make_tree(
         .map_err(MakeTreeError::Libraries)?;
     // Made by `ldconfig` for its own next run; holds inode numbers of this machine.
     at(tree, "var/cache/ldconfig", |path| ignore_absent(fs::remove_dir_all(path)))?;
+    serve_pip(tree)?;
     compile_python(tree, progress)?;
     empty_devices(tree)
 }
@@ -283,6 +285,52 @@ fn compile_python(tree: &Path, progress: &dyn Progress) -> Result<(), MakeTreeEr
         .run()
         .map_err(MakeTreeError::Bytecode)?;
     Ok(())
+}
+
+/// All certificates of authorities for TLS, in one file.
+const CERTIFICATES: &str = "etc/ssl/certs/ca-certificates.crt";
+
+/// Has `pip` work in an image that somebody adds to: Debian marks its Python as one that `pip` keeps away from (PEP 668),
+/// and what collects the certificates for TLS is a maintainer script: they are this host's. Without `distutils-precedence.pth` no interpreter
+/// loads a part of setuptools when it starts.
+fn serve_pip(tree: &Path) -> Result<(), MakeTreeError> {
+    let libraries = tree.join("usr/lib");
+    let failed = |source| MakeTreeError::Finish { path: libraries.clone(), source };
+    for entry in fs::read_dir(&libraries).map_err(failed)? {
+        let library = entry.map_err(failed)?.path();
+        for name in ["EXTERNALLY-MANAGED", "dist-packages/distutils-precedence.pth"] {
+            let path = library.join(name);
+            let is_pythons =
+                library.file_name().is_some_and(|name| name.to_string_lossy().starts_with("python3"));
+            if is_pythons && path.symlink_metadata().is_ok() {
+                fs::remove_file(&path).map_err(|source| MakeTreeError::Finish { path, source })?;
+            }
+        }
+    }
+    let authorities = tree.join("usr/share/ca-certificates/mozilla");
+    let bundle = tree.join(CERTIFICATES);
+    if !authorities.is_dir() {
+        return Ok(());
+    }
+    let collect = || {
+        // Who adds to the image does so from this host, whose administrator may trust more than Debian does.
+        let ours = Path::new("/").join(CERTIFICATES);
+        if ours.is_file() {
+            fs::create_dir_all(parent(&bundle))?;
+            ignore_absent(fs::remove_file(&bundle))?;
+            return fs::copy(&ours, &bundle).map(|_| ());
+        }
+        let mut paths: Vec<PathBuf> =
+            fs::read_dir(&authorities)?.map(|entry| Ok(entry?.path())).collect::<io::Result<_>>()?;
+        paths.sort();
+        let mut all = Vec::new();
+        for path in paths {
+            all.extend(fs::read(path)?);
+        }
+        fs::create_dir_all(parent(&bundle))?;
+        fs::write(&bundle, all)
+    };
+    collect().map_err(|source| MakeTreeError::Finish { path: bundle.clone(), source })
 }
 
 /// The guest mounts its own `/dev`; nodes in the image would only be something to worry about on the host.

@@ -73,6 +73,14 @@ impl Entry {
     pub fn memory(&self) -> PathBuf {
         self.directory.join(MEMORY)
     }
+
+    /// Marks it as in use for as long as the value lives: see [`Catalogue::remove_unused`]. Nothing where it is just
+    /// being removed.
+    pub fn in_use(&self) -> Option<File> {
+        let manifest = File::open(self.directory.join(MANIFEST)).ok()?;
+        flock(&manifest, FlockOperation::NonBlockingLockShared).ok()?;
+        Some(manifest)
+    }
 }
 
 impl Catalogue {
@@ -118,12 +126,36 @@ impl Catalogue {
 
     /// Removes a snapshot. False if there is none.
     pub fn remove(&self, language: &Language, size: Size) -> Result<bool, CatalogueError> {
+        self.remove_where(language, size, |_| Ok(true))
+    }
+
+    /// Removes a snapshot that no microVM was restored from that still runs. False if there is one, or no snapshot.
+    pub fn remove_unused(&self, language: &Language, size: Size) -> Result<bool, CatalogueError> {
+        self.remove_where(language, size, |directory| {
+            // Who uses it has locked its manifest. Without one nobody can.
+            let Ok(manifest) = File::open(directory.join(MANIFEST)) else { return Ok(true) };
+            match flock(&manifest, FlockOperation::NonBlockingLockExclusive) {
+                Err(rustix::io::Errno::WOULDBLOCK) => Ok(false),
+                locked => locked.map(|()| true).map_err(io::Error::from),
+            }
+        })
+    }
+
+    fn remove_where(
+        &self,
+        language: &Language,
+        size: Size,
+        may_be_removed: impl FnOnce(&Path) -> io::Result<bool>,
+    ) -> Result<bool, CatalogueError> {
         let directory = self.directory(language, size);
         let parent = self.0.join(language.as_str());
         if !directory.exists() {
             return Ok(false);
         }
         let _lock = lock(&parent)?;
+        if !may_be_removed(&directory).map_err(CatalogueError::io("lock", &directory))? {
+            return Ok(false);
+        }
         // Away from its name at once, then piece by piece: nobody finds half of it.
         let doomed = parent.join(format!("{TEMPORARY_PREFIX}removed-{size}"));
         remove_leftovers(&parent)?;

@@ -187,7 +187,8 @@ impl Manifest {
         Err(ManifestError::Misplaced { path, language: manifest.language, size: manifest.size })
     }
 
-    fn parse(text: &[u8], path: &Path) -> Result<Self, ManifestError> {
+    /// The manifest that `text` is; `path` is where it came from.
+    pub(crate) fn parse(text: &[u8], path: &Path) -> Result<Self, ManifestError> {
         #[derive(Deserialize)]
         struct Version {
             format_version: u64,
@@ -218,7 +219,7 @@ impl Manifest {
 const MAX_TEXT_BYTES: usize = 256;
 
 /// Whether a character does nothing but be seen: these texts are shown in tables and errors.
-fn is_showable(c: char) -> bool {
+pub(crate) fn is_showable(c: char) -> bool {
     let is_about_direction =
         matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     !c.is_control() && !is_about_direction
@@ -237,12 +238,12 @@ fn regular_file(path: &Path) -> io::Result<File> {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use proptest::prelude::*;
 
     use super::*;
 
-    pub(in crate::snapshot) fn example() -> Manifest {
+    pub(crate) fn example() -> Manifest {
         let record = FileRecord { sha256: Sha256Digest::of_bytes(b""), bytes: 0 };
         Manifest {
             format_version: FORMAT_VERSION,

@@ -9,12 +9,12 @@
 //! ```
 
 mod catalogue;
-mod manifest;
+pub(crate) mod manifest;
 mod verify;
 
 pub use catalogue::{Catalogue, CatalogueError, Entry, Staged};
 pub use manifest::{FORMAT_VERSION, FileRecord, HostRecord, KernelRecord, Manifest, ManifestError, Size};
-pub use verify::{Current, Mismatch, VerifyError};
+pub use verify::{Current, Mismatch, ReadFile, VerifyError};
 
 /// The name of the manifest.
 pub const MANIFEST: &str = "manifest.json";

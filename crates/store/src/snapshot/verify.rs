@@ -144,7 +144,7 @@ impl Entry {
         thorough: bool,
         progress: &dyn Progress,
     ) -> Result<Option<Mismatch>, VerifyError> {
-        if let Some(mismatch) = compare(manifest, current) {
+        if let Some(mismatch) = manifest.compare(current) {
             return Ok(Some(mismatch));
         }
         let note = self.directory.join(VERIFIED);
@@ -173,7 +173,13 @@ impl Entry {
     }
 }
 
-/// What of the manifest can be compared without reading a file.
+impl Manifest {
+    /// Compares all that can be compared without reading a file.
+    pub fn compare(&self, current: &Current) -> Option<Mismatch> {
+        compare(self, current)
+    }
+}
+
 fn compare(manifest: &Manifest, current: &Current) -> Option<Mismatch> {
     let (was, is) = (&manifest.host, &current.host);
     let vmm = |host: &HostRecord| format!("{} {} with {}", host.vmm, host.vmm_version, host.acceleration);
@@ -206,6 +212,42 @@ fn compare(manifest: &Manifest, current: &Current) -> Option<Mismatch> {
     }
     (bundle.initramfs != manifest.kernel.initramfs)
         .then_some(Mismatch::Kernel { what: "another guest agent or other modules" })
+}
+
+/// A file that was read, at the time when it was.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReadFile(Checked);
+
+impl ReadFile {
+    /// What was found in a file that is, and was while it was read, `metadata`.
+    pub fn new(metadata: &fs::Metadata, sha256: Sha256Digest) -> Self {
+        Self(Checked::new(metadata, sha256))
+    }
+
+    /// Its digest.
+    pub fn sha256(&self) -> &Sha256Digest {
+        &self.0.sha256
+    }
+
+    /// The same file at `path`, where a rename has put it: that changes its ctime and nothing else.
+    fn moved_to(self, path: &Path) -> io::Result<Checked> {
+        let metadata = fs::metadata(path)?;
+        let now = Checked::new(&metadata, self.0.sha256.clone());
+        let same = Checked { changed: now.changed, ..self.0 } == now;
+        if same { Ok(now) } else { Err(io::ErrorKind::InvalidData.into()) }
+    }
+}
+
+impl Entry {
+    /// Notes that these files of the snapshot, and this image, have just been read, so that the first check need not.
+    /// Where that fails, the first check reads them.
+    pub fn note_read(&self, files: impl IntoIterator<Item = (PathBuf, ReadFile)>) -> io::Result<()> {
+        let checked: io::Result<BTreeMap<PathBuf, Checked>> = files
+            .into_iter()
+            .map(|(path, file)| file.moved_to(&path).map(|checked| (path, checked)))
+            .collect();
+        keep(&self.directory.join(VERIFIED), &checked?)
+    }
 }
 
 enum Contents {

@@ -34,6 +34,12 @@ pub(crate) struct SetupArgs {
     firecracker: FirecrackerArgs,
 }
 
+/// Makes the kernel bundle where there is none, or one of another release: for commands that cannot do without.
+pub(in super::super) async fn kernel_bundle(global: &Global, steps: &Arc<Steps>) -> Result<(), Failure> {
+    let (progress, directory) = (Arc::clone(steps), global.data().kernel());
+    blocking(move || kernel::prepare(&KernelArgs::default(), &directory, &*progress)).await
+}
+
 /// Does it.
 pub(in super::super) async fn run(args: SetupArgs, global: &Global) -> Result<ExitCode, Failure> {
     let steps = Arc::new(Steps::new());

@@ -8,7 +8,7 @@ use images::{KernelBundle, KernelSource, Progress};
 use crate::failure::{Failure, OrFail as _};
 
 /// Which kernel.
-#[derive(clap::Args)]
+#[derive(clap::Args, Default)]
 pub(crate) struct KernelArgs {
     /// A guest kernel (vmlinux or bzImage) to be used instead of Debian's
     #[arg(long, value_name = "FILE", requires = "modules")]

@@ -8,4 +8,4 @@ mod kernel;
 mod packages;
 
 pub(crate) use command::SetupArgs;
-pub(super) use command::run;
+pub(super) use command::{kernel_bundle, run};

@@ -275,8 +275,7 @@ impl Client {
                 .headers()
                 .get_all(WWW_AUTHENTICATE)
                 .iter()
-                .filter_map(|value| challenge::parse(value.to_str().ok()?))
-                .next();
+                .find_map(|value| challenge::parse(value.to_str().ok()?));
             let Some(challenge) = challenge else { return Err(self.refused()) };
             let authorization = self.authorize(challenge, scheme).await?;
             self.state.lock().await.authorization = Some(authorization);

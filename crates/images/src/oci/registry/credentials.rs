@@ -88,7 +88,8 @@ struct File {
 
 #[derive(Default, Deserialize)]
 struct Auth {
-    auth: Option<String>,
+    #[serde(rename = "auth")]
+    encoded: Option<String>,
     username: Option<String>,
     password: Option<String>,
     identitytoken: Option<String>,
@@ -159,7 +160,7 @@ impl Auth {
         {
             return Some(Credentials::Password { user: user.clone(), password: password.clone() });
         }
-        let decoded = base64::engine::general_purpose::STANDARD.decode(self.auth.as_ref()?.trim()).ok()?;
+        let decoded = base64::engine::general_purpose::STANDARD.decode(self.encoded.as_ref()?.trim()).ok()?;
         let text = String::from_utf8(decoded).ok()?;
         let (user, password) = text.split_once(':')?;
         let password = password.trim_end_matches('\0').to_owned();
@@ -225,8 +226,8 @@ mod tests {
         credentials(registry, repository, &CredentialFiles(vec![missing, path])).expect("readable")
     }
 
-    fn password(user: &str, password: &str) -> Option<Credentials> {
-        Some(Credentials::Password { user: user.to_owned(), password: password.to_owned() })
+    fn password(user: &str, password: &str) -> Credentials {
+        Credentials::Password { user: user.to_owned(), password: password.to_owned() }
     }
 
     #[test]
@@ -240,11 +241,11 @@ mod tests {
             "azure.example": {"auth": "", "identitytoken": "refresh"},
             "empty.example": {}
         }, "HttpHeaders": {}}"#;
-        assert_eq!(found(text, "docker.io", "library/python"), password("hub", "pw"));
-        assert_eq!(found(text, "registry-1.docker.io", "library/python"), password("hub", "pw"));
-        assert_eq!(found(text, "127.0.0.1:5001", "a"), password("tester", "secret:with:colons"));
-        assert_eq!(found(text, "ghcr.io", "team/a"), password("team", "pw"));
-        assert_eq!(found(text, "ghcr.io", "teammate/a"), password("all", "pw"));
+        assert_eq!(found(text, "docker.io", "library/python"), Some(password("hub", "pw")));
+        assert_eq!(found(text, "registry-1.docker.io", "library/python"), Some(password("hub", "pw")));
+        assert_eq!(found(text, "127.0.0.1:5001", "a"), Some(password("tester", "secret:with:colons")));
+        assert_eq!(found(text, "ghcr.io", "team/a"), Some(password("team", "pw")));
+        assert_eq!(found(text, "ghcr.io", "teammate/a"), Some(password("all", "pw")));
         let token = Some(Credentials::IdentityToken("refresh".to_owned()));
         assert_eq!(found(text, "azure.example", "a"), token);
         assert_eq!(found(text, "empty.example", "a"), None);

@@ -288,7 +288,7 @@ mod tests {
     fn only_this_machine_is_spoken_to_without_encryption() {
         let none = HostFiles::default();
         let hub = host("registry-1.docker.io", Scheme::Https, "library/python");
-        assert_eq!(asked("python", &[], &none), [hub.clone()]);
+        assert_eq!(asked("python", &[], &none), std::slice::from_ref(&hub));
         for name in ["localhost:5000", "127.0.0.2", "[::1]:5000"] {
             assert_eq!(asked(&format!("{name}/a"), &[], &none), [host(name, Scheme::Either, "a")]);
         }

@@ -15,7 +15,7 @@ use super::super::reference::{Reference, Version};
 use super::client::{Client, RequestError};
 use super::credentials::{CredentialFiles, CredentialsError, credentials};
 use super::hosts::{HostFiles, HostsError, Mirror, hosts};
-use super::layers::{Downloads, FetchLayerError, LOOK_INTERVAL, fetch_all};
+use super::layers::{Downloads, FetchLayerError, fetch_all};
 use crate::digest::Sha256Digest;
 use crate::progress::Progress;
 use crate::staging::{io_hint, open_regular};
@@ -157,6 +157,7 @@ pub async fn pull(
         document::configuration(&text).map_err(|source| pulling.document("configuration", source))?;
     let cache = |source| PullError::Cache { path: directory.to_owned(), source };
     fs::create_dir_all(directory).map_err(cache)?;
+    let in_use = lock_cache(directory, FlockOperation::LockShared).map_err(cache)?;
     let total = layers.iter().map(|layer| layer.size).fold(0, u64::saturating_add);
     progress.step(&format!("downloading {} layers from {}", layers.len(), client.host().name));
     let downloads = Downloads {
@@ -172,23 +173,19 @@ pub async fn pull(
     let mut stored = Vec::with_capacity(layers.len());
     for layer in layers {
         let path = directory.join(layer.digest.as_str());
-        let file = in_use(&path).await.map_err(|source| PullError::Cache { path: path.clone(), source })?;
+        let file = open_regular(&path).map_err(|source| PullError::Cache { path: path.clone(), source })?;
         stored.push(StoredLayer::cached(layer.digest, file, layer.size, path));
     }
+    // All of them are open now: whatever is removed, stays as long as it is used.
+    drop(in_use);
     Ok(Image { name: name.to_owned(), manifest: found, configuration, layers: stored })
 }
 
-/// Opens a layer of the cache, which nobody tidies away then.
-async fn in_use(path: &Path) -> io::Result<File> {
-    let file = open_regular(path)?;
-    loop {
-        match flock(&file, FlockOperation::NonBlockingLockShared) {
-            Ok(()) => return Ok(file),
-            // Another process has just given it its name, and is about to let go of it.
-            Err(rustix::io::Errno::WOULDBLOCK) => tokio::time::sleep(LOOK_INTERVAL).await,
-            Err(error) => return Err(error.into()),
-        }
-    }
+/// Keeps the layers in the cache `directory` from being removed, or, exclusively, from being used.
+pub fn lock_cache(directory: &Path, operation: FlockOperation) -> io::Result<File> {
+    let file = File::options().create(true).truncate(false).write(true).open(directory.join(".lock"))?;
+    flock(&file, operation)?;
+    Ok(file)
 }
 
 struct Pulling<'a> {
