@@ -8,7 +8,7 @@ MAKEFLAGS += --no-print-directory
 OPERATOR := bin/infra.operator
 HELLO := {"language": "python", "files": [{"name": "main.py", "content": "print('Hello from Python!')"}]}
 
-.PHONY: help quickstart build test test-kvm lint clean benchmark figures storage-figures
+.PHONY: help quickstart build test test-kvm test-musl lint clean benchmark figures image-figures storage-figures fuzz
 
 help: ## Lists the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -35,6 +35,10 @@ test-kvm: ## Runs what needs KVM, and Firecracker where there is one (FIRECRACKE
 	@scripts/require-tools
 	@scripts/test-kvm
 
+test-musl: ## Tries an image without glibc: a CPython that is built with musl first, which takes minutes
+	@scripts/require-tools
+	@scripts/test-musl
+
 lint: ## Formatting, lints, documentation
 	@cargo xtask lint
 
@@ -49,6 +53,14 @@ figures: ## What a restore costs: phases, processor time, system calls, memory (
 storage-figures: ## What it costs to bring images and snapshots into object storage and out of it: rates, sizes, memory
 	@scripts/require-tools
 	@scripts/storage-figures
+
+image-figures: ## What an image from a registry costs, beside skopeo, umoci and mkfs.ext4
+	@scripts/require-tools
+	@scripts/image-figures
+
+fuzz: ## Runs each fuzz target for FUZZ_SECONDS (60)
+	@scripts/require-tools
+	@scripts/fuzz
 
 clean: ## Removes what was built (not the data directory)
 	@cargo clean

@@ -9,6 +9,8 @@ pub mod differential;
 pub mod lab;
 pub mod mounted;
 pub mod object_store_server;
+pub mod registry_images;
+pub mod registry_server;
 pub mod running;
 pub mod stand_in;
 pub mod wiring;

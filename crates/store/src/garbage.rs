@@ -286,7 +286,7 @@ mod tests {
         let output = data.image(&"python".parse().unwrap());
         let lock = OutputLock::acquire(&output).unwrap();
         let work = lock.temporary_directory().unwrap();
-        let _layers = lock_cache(&data.layers(), FlockOperation::LockShared).unwrap();
+        let layers = lock_cache(&data.layers(), FlockOperation::LockShared).unwrap();
         let download = File::open(&partial).unwrap();
         flock(&download, FlockOperation::LockExclusive).unwrap();
         let all = find(&data).unwrap();
@@ -297,7 +297,7 @@ mod tests {
         }
         drop(work);
         // Nor is a layer that an image has come to need since it was found.
-        drop(_layers);
+        drop(layers);
         image_of(&data, &["layer"]);
         assert!(!remove(&data, &all[0]).unwrap());
         assert!(all[0].path.exists());

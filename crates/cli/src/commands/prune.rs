@@ -44,7 +44,7 @@ pub(crate) struct PruneArgs {
 /// One thing to be removed.
 enum Item {
     Garbage(Garbage),
-    Snapshot(Entry, String),
+    Snapshot(Box<Entry>, String),
 }
 
 #[derive(Serialize)]
@@ -132,7 +132,7 @@ async fn stale_snapshots(global: &Global) -> Result<Vec<Item>, Failure> {
             && let Some(problem) = &status.problem
         {
             let why = reason(problem);
-            stale.push(Item::Snapshot(status.entry, why));
+            stale.push(Item::Snapshot(Box::new(status.entry), why));
         }
     }
     Ok(stale)

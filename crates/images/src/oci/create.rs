@@ -119,6 +119,9 @@ pub enum CreateFromImageError {
         #[from]
         DigestError,
     ),
+    /// The user has interrupted the command.
+    #[error("interrupted")]
+    Interrupted,
     /// The rootfs image, or what is noted beside it, cannot be put in place.
     #[error("cannot put the image in place")]
     Publish(
@@ -139,6 +142,7 @@ impl CreateFromImageError {
             Self::Check(source) => source.hint(),
             Self::NewDigest(source) => source.hint(),
             Self::Publish(source) => source.hint(),
+            Self::Interrupted => None,
             Self::LayerCount { .. } | Self::Read { .. } | Self::Apply { .. } => {
                 Some("have the image made again, with another builder".to_owned())
             }
@@ -179,14 +183,16 @@ pub fn create_from_image(
     progress.step("uncompressing the layers");
     let layers = spool_all(image, directory.path(), progress)?;
     progress.step("merging the layers");
-    let tree = merge(image, &layers)?;
+    let tree = merge(image, &layers, progress)?;
     progress.step("writing the image");
     let staged = directory.path().join("image");
-    ext4::write(&tree, &layers, &staged, request.size_mib)?;
+    ext4::write(&tree, &layers, &staged, request.size_mib, progress)?;
     drop((tree, layers));
     check(&staged)?;
     progress.step("computing the image's digest");
     let sha256 = Sha256Digest::of_file(&staged, progress)?;
+    // From here on it is done rather than not.
+    go_on(progress)?;
     let details = RootfsDetails {
         source: RootfsSource::Oci {
             image: image.name.clone(),
@@ -297,10 +303,16 @@ impl<R: Read> Read for Hashing<R> {
     }
 }
 
-fn merge(image: &Image, layers: &[Spooled]) -> Result<Tree, CreateFromImageError> {
+/// Work on a thread is not stopped by a signal: it looks for one between its steps.
+fn go_on(progress: &dyn Progress) -> Result<(), CreateFromImageError> {
+    if progress.is_interrupted() { Err(CreateFromImageError::Interrupted) } else { Ok(()) }
+}
+
+fn merge(image: &Image, layers: &[Spooled], progress: &dyn Progress) -> Result<Tree, CreateFromImageError> {
     let mut tree = Tree::new(IMAGE_TIME);
     let mut allowance = Allowance::default();
     for (index, layer) in layers.iter().enumerate() {
+        go_on(progress)?;
         let (image, number) = (image.name.clone(), index + 1);
         let entries = match read_entries(&layer.file, &mut allowance) {
             Ok(entries) => entries,

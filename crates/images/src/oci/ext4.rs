@@ -12,6 +12,7 @@ use mkext4::{FsBuilder, InodeCount, InodeHandle, Layout, Meta, Options, SpecialK
 
 use super::spool::Spooled;
 use super::tree::{Content, Kind, NodeId, ROOT, Tree};
+use crate::progress::Progress;
 use crate::rootfs::{IMAGE_TIME, IMAGE_UUID, ROOM_MIB};
 use crate::staging::io_hint;
 
@@ -48,6 +49,9 @@ pub enum WriteImageError {
         #[source]
         mkext4::Error,
     ),
+    /// The user has interrupted the command.
+    #[error("interrupted")]
+    Interrupted,
     /// The image, or the contents of a file, cannot be written or read.
     #[error("cannot write {}", path.display())]
     Write {
@@ -65,7 +69,7 @@ impl WriteImageError {
         match self {
             Self::TooSmall { needed_mib, .. } => Some(format!("use --size {needed_mib} or more, or none")),
             Self::Write { path, source: mkext4::Error::Io(source) } => io_hint(path, source),
-            Self::TooLarge | Self::Layout(_) | Self::Write { .. } => None,
+            Self::TooLarge | Self::Layout(_) | Self::Interrupted | Self::Write { .. } => None,
         }
     }
 }
@@ -76,6 +80,7 @@ pub(super) fn write(
     layers: &[Spooled],
     image: &Path,
     size_mib: Option<u64>,
+    progress: &dyn Progress,
 ) -> Result<(), WriteImageError> {
     let content = Measured::of(tree);
     let (layout, fills) = if let Some(requested_mib) = size_mib {
@@ -89,6 +94,9 @@ pub(super) fn write(
         FileSink::create(image, layout.image_len()).map_err(|source| failed(mkext4::Error::Io(source)))?;
     let mut writer = layout.writer(&mut sink).map_err(failed)?;
     for (handle, content) in fills {
+        if progress.is_interrupted() {
+            return Err(WriteImageError::Interrupted);
+        }
         let Some(layer) = layers.get(content.layer) else { continue };
         let mut reader = ContentReader { file: &layer.file, offset: content.offset };
         writer.fill(handle, &mut reader).map_err(failed)?;

@@ -13,6 +13,7 @@ use super::layer::{Attributes, Entry, EntryKind};
 use super::spool::Spooled;
 use super::tree::{Kind, NodeId, ROOT, Tree};
 use crate::digest::Sha256Digest;
+use crate::progress::Quiet;
 
 const LARGE_BYTES: u64 = 300 << 20;
 
@@ -223,7 +224,7 @@ fn the_kernel_finds_every_file_as_it_was_in_the_layers() {
     let (tree, layers) = many_files(LARGE_BYTES).merged();
     let directory = tempfile::tempdir().expect("temporary directory");
     let image = directory.path().join("image");
-    ext4::write(&tree, &layers, &image, None).expect("written");
+    ext4::write(&tree, &layers, &image, None, &Quiet).expect("written");
     is_clean(&image);
     let mounted = Mounted::new(&image);
     let count = same(&tree, ROOT, mounted.0.path(), &layers[0].file);
@@ -240,7 +241,7 @@ fn the_same_tree_gives_the_same_bytes() {
     let digests = ["one", "two"].map(|name| {
         let (tree, layers) = many_files(1 << 20).merged();
         let image = directory.path().join(name);
-        ext4::write(&tree, &layers, &image, Some(100)).expect("written");
+        ext4::write(&tree, &layers, &image, Some(100), &Quiet).expect("written");
         assert_eq!(fs::metadata(&image).expect("an image").len(), 100 << 20);
         Sha256Digest::of_bytes(&fs::read(&image).expect("an image"))
     });
@@ -257,15 +258,16 @@ fn a_size_that_is_too_small_names_the_smallest_that_does() {
     for (name, files) in [("many", many_files(40 << 20)), ("crowd", crowd), ("none", Files::new())] {
         let (tree, layers) = files.merged();
         let image = directory.path().join(name);
-        let refused = ext4::write(&tree, &layers, &image, Some(1)).expect_err("too small");
+        let refused = ext4::write(&tree, &layers, &image, Some(1), &Quiet).expect_err("too small");
         let WriteImageError::TooSmall { requested_mib: 1, needed_mib } = refused else {
             unreachable!("{refused}")
         };
         assert!(!image.exists(), "nothing is written of what does not fit");
-        ext4::write(&tree, &layers, &image, Some(needed_mib)).expect("it fits");
+        ext4::write(&tree, &layers, &image, Some(needed_mib), &Quiet).expect("it fits");
         is_clean(&image);
         fs::remove_file(&image).expect("it is there");
-        let refused = ext4::write(&tree, &layers, &image, Some(needed_mib - 1)).expect_err("too small");
+        let refused =
+            ext4::write(&tree, &layers, &image, Some(needed_mib - 1), &Quiet).expect_err("too small");
         let WriteImageError::TooSmall { needed_mib: again, .. } = refused else { unreachable!("{refused}") };
         assert_eq!(again, needed_mib, "{name}");
     }
@@ -282,14 +284,14 @@ fn what_no_file_system_holds_is_refused() {
     }
     let (tree, layers) = files.merged();
     for size_mib in [None, Some(64)] {
-        let refused = ext4::write(&tree, &layers, &image, size_mib).expect_err("too many links");
+        let refused = ext4::write(&tree, &layers, &image, size_mib, &Quiet).expect_err("too many links");
         assert!(matches!(refused, WriteImageError::Layout(_)), "{refused}");
     }
     let mut files = Files::new();
     files.add("huge", EntryKind::File { offset: 0, length: 1 << 50 }, attributes(0o644, 0));
     let (tree, layers) = files.merged();
-    assert!(matches!(ext4::write(&tree, &layers, &image, None), Err(WriteImageError::TooLarge)));
-    assert!(matches!(ext4::write(&tree, &layers, &image, Some(100)), Err(WriteImageError::TooLarge)));
+    assert!(matches!(ext4::write(&tree, &layers, &image, None, &Quiet), Err(WriteImageError::TooLarge)));
+    assert!(matches!(ext4::write(&tree, &layers, &image, Some(100), &Quiet), Err(WriteImageError::TooLarge)));
 }
 
 #[test]
@@ -301,6 +303,6 @@ fn more_directories_than_links_can_count_are_written() {
         files.add(&format!("many/{number}"), EntryKind::Directory, attributes(0o755, 0));
     }
     let (tree, layers) = files.merged();
-    ext4::write(&tree, &layers, &image, None).expect("written");
+    ext4::write(&tree, &layers, &image, None, &Quiet).expect("written");
     is_clean(&image);
 }

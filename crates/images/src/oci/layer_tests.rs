@@ -238,8 +238,8 @@ fn more_attributes_than_a_file_can_have_are_refused_before_they_are_kept() {
     assert!(refusal(large).contains(TOO_MANY_XATTRS));
     let fits = vec![b'v'; MAX_XATTR_BYTES - "user.a".len() - 24];
     only(Builder::default().records(&[("SCHILY.xattr.user.a", &fits)]).file("a", b""));
-    let named = format!("SCHILY.xattr.user.{}", "n".repeat(251));
-    let long = Builder::default().records(&[(&named, b"")]).file("a", b"");
+    let long = format!("SCHILY.xattr.user.{}", "n".repeat(251));
+    let long = Builder::default().records(&[(&long, b"")]).file("a", b"");
     assert!(refusal(long).contains(TOO_MANY_XATTRS));
     // Records without end about an entry that never comes.
     let names: Vec<String> = (0..2000).map(|number| format!("SCHILY.xattr.user.{number}")).collect();

@@ -21,6 +21,10 @@ pub mod registry;
 mod spool;
 mod tree;
 
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
+
 #[cfg(test)]
 mod archives;
 #[cfg(test)]

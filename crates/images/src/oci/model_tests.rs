@@ -14,6 +14,7 @@ use super::ext4;
 use super::limits::MAX_LINKS_FOLLOWED;
 use super::spool::Spooled;
 use super::tree::{Kind, ROOT, Tree};
+use crate::progress::Quiet;
 
 /// An entry of a random layer.
 #[derive(Debug, Clone)]
@@ -32,6 +33,22 @@ enum Seen {
     Fifo(u32),
 }
 
+/// Where a directory is.
+enum Found {
+    At(String),
+    Nothing,
+    Error,
+}
+
+impl Found {
+    fn path(self) -> Option<String> {
+        match self {
+            Self::At(path) => Some(path),
+            Self::Nothing | Self::Error => None,
+        }
+    }
+}
+
 /// All files of an image by their paths; the root's is empty.
 #[derive(Debug, Clone)]
 struct Model(BTreeMap<String, Seen>);
@@ -42,7 +59,11 @@ impl Model {
             |step: &Step| step.path.rsplit('/').next().is_some_and(|name| name.starts_with(".wh."));
         for (_, step) in layer.iter().filter(|(_, step)| is_whiteout(step)) {
             let (parent, name) = split(&step.path);
-            let Some(parent) = self.directory(parent, None)? else { continue };
+            let parent = match self.directory(parent, None) {
+                Found::At(parent) => parent,
+                Found::Nothing => continue,
+                Found::Error => return None,
+            };
             match name {
                 ".wh..wh..opq" => self.0.retain(|path, _| !path.starts_with(&format!("{parent}/"))),
                 ".wh..wh.plnk" => {}
@@ -51,14 +72,14 @@ impl Model {
         }
         for (number, step) in layer.iter().filter(|(_, step)| !is_whiteout(step)) {
             let (parent, name) = split(&step.path);
-            let path = format!("{}/{name}", self.directory(parent, Some(0))??);
+            let path = format!("{}/{name}", self.directory(parent, Some(0)).path()?);
             let seen = match step.kind {
                 EntryType::Directory => Seen::Directory(*number),
                 EntryType::Symlink => Seen::SymbolicLink(*number, step.target.clone()),
                 EntryType::Fifo => Seen::Fifo(*number),
                 EntryType::Link => {
                     let (parent, name) = split(&step.target);
-                    let linked = format!("{}/{name}", self.directory(parent, None)??);
+                    let linked = format!("{}/{name}", self.directory(parent, None).path()?);
                     self.0.get(&linked).filter(|seen| !matches!(seen, Seen::Directory(_)))?.clone()
                 }
                 _ => Seen::File(*number),
@@ -77,8 +98,8 @@ impl Model {
         self.0.retain(|other, _| other != path && !other.starts_with(&format!("{path}/")));
     }
 
-    /// The path of a directory without links in it. Nothing where that is an error, and none where there is none.
-    fn directory(&mut self, path: &str, make: Option<u32>) -> Option<Option<String>> {
+    /// The path of a directory without links in it.
+    fn directory(&mut self, path: &str, make: Option<u32>) -> Found {
         let mut here = String::new();
         let mut ahead: Vec<String> = path.split('/').rev().map(str::to_owned).collect();
         let mut links = 0;
@@ -97,7 +118,7 @@ impl Model {
                 (Some(Seen::SymbolicLink(_, target)), _) => {
                     links += 1;
                     if links > MAX_LINKS_FOLLOWED {
-                        return None;
+                        return Found::Error;
                     }
                     if target.starts_with('/') {
                         here.clear();
@@ -108,11 +129,11 @@ impl Model {
                     self.0.insert(next.clone(), Seen::Directory(number));
                     here = next;
                 }
-                (Some(_), Some(_)) => return None,
-                (_, None) => return Some(None),
+                (Some(_), Some(_)) => return Found::Error,
+                (_, None) => return Found::Nothing,
             }
         }
-        Some(Some(here))
+        Found::At(here)
     }
 }
 
@@ -187,7 +208,7 @@ fn seen_on_disk(image: &Path) -> BTreeMap<String, Seen> {
             FileType::Dir => {
                 for entry in reader.read_dir(number).expect("a directory") {
                     let name = String::from_utf8(entry.name).expect("UTF-8");
-                    if name != "." && name != ".." && (path != "" || name != "lost+found") {
+                    if name != "." && name != ".." && (!path.is_empty() || name != "lost+found") {
                         ahead.push((format!("{path}/{name}"), entry.inode));
                     }
                 }
@@ -279,7 +300,7 @@ proptest! {
         let (tree, spooled) = merged.expect("assumed");
         let directory = tempfile::tempdir().expect("temporary directory");
         let image = directory.path().join("image");
-        ext4::write(&tree, &spooled, &image, Some(16)).expect("it fits");
+        ext4::write(&tree, &spooled, &image, Some(16), &Quiet).expect("it fits");
         prop_assert_eq!(Some(seen_on_disk(&image)), expected(&layers));
     }
 }

@@ -134,7 +134,7 @@ fn decoder<'a>(mut reader: impl BufRead + 'a) -> io::Result<Box<dyn Read + 'a>> 
     Ok(if start.starts_with(&GZIP) {
         // Of several members, as parallel compressors write it.
         Box::new(MultiGzDecoder::new(reader))
-    } else if start.first_chunk().is_some_and(|magic| *magic == ZSTANDARD || is_skippable(magic)) {
+    } else if start.first_chunk().is_some_and(|magic| *magic == ZSTANDARD || is_skippable(*magic)) {
         Box::new(ZstandardFrames { reader: Some(reader), frame: None })
     } else {
         Box::new(reader)
@@ -145,7 +145,7 @@ fn decoder<'a>(mut reader: impl BufRead + 'a) -> io::Result<Box<dyn Read + 'a>> 
 const ZSTANDARD: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 
 /// Whether this begins a frame for others: `pzstd` puts lengths in some, and `zstd:chunked` layers a table of contents.
-fn is_skippable(magic: &[u8; 4]) -> bool {
+fn is_skippable(magic: [u8; 4]) -> bool {
     magic[0] & 0xf0 == 0x50 && magic[1..] == [0x2a, 0x4d, 0x18]
 }
 
@@ -175,7 +175,7 @@ impl<R: BufRead> Read for ZstandardFrames<R> {
             }
             let mut magic = [0; 4];
             reader.read_exact(&mut magic)?;
-            if is_skippable(&magic) {
+            if is_skippable(magic) {
                 let mut length = [0; 4];
                 reader.read_exact(&mut length)?;
                 let length = u64::from(u32::from_le_bytes(length));

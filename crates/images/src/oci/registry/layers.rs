@@ -26,7 +26,7 @@ use crate::staging::{io_hint, sync_directory};
 const PARALLEL: usize = 3;
 
 /// How often is looked whether another process has finished.
-pub(super) const LOOK_INTERVAL: Duration = Duration::from_millis(100);
+const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
 /// The name of a download that is not finished.
 pub const PARTIAL: &str = "partial";
