@@ -8,7 +8,7 @@ MAKEFLAGS += --no-print-directory
 OPERATOR := bin/infra.operator
 HELLO := {"language": "python", "files": [{"name": "main.py", "content": "print('Hello from Python!')"}]}
 
-.PHONY: help quickstart build test test-kvm test-musl lint clean benchmark figures image-figures storage-figures fuzz
+.PHONY: help quickstart build test test-kvm lint clean benchmark figures image-figures storage-figures fuzz
 
 help: ## Lists the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -34,10 +34,6 @@ test: ## Runs every test, those with real microVMs too
 test-kvm: ## Runs what needs KVM, and Firecracker where there is one (FIRECRACKER_BIN), in an emulated host that has it
 	@scripts/require-tools
 	@scripts/test-kvm
-
-test-musl: ## Tries an image without glibc: a CPython that is built with musl first, which takes minutes
-	@scripts/require-tools
-	@scripts/test-musl
 
 lint: ## Formatting, lints, documentation
 	@cargo xtask lint
