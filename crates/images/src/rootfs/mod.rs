@@ -10,6 +10,7 @@ mod details;
 mod filesystem;
 mod inside;
 mod list;
+mod masks;
 mod packages;
 mod publish;
 mod tree;
