@@ -27,7 +27,7 @@ use rustix::thread::{
 };
 
 use super::customize::{Step, StepsFile};
-use super::masks;
+use super::{filter, masks};
 use crate::program::Program;
 
 /// What a container's root can do, and installing packages takes.
@@ -81,7 +81,7 @@ pub fn take_steps_inside(file: &Path) -> Result<(), String> {
     let names = provide_name_servers(&host.name_servers).map_err(said("provide name servers"))?;
     give_up_capabilities().map_err(said("give up capabilities"))?;
     let environment = environment(&file, host.certificates.is_some());
-    let outcome = file.steps.iter().try_for_each(|step| take(step, &file, &environment));
+    let outcome = take_all(&file, &environment);
     end_all_processes();
     outcome?;
     names.take_away().map_err(said("take the name servers away"))?;
@@ -258,6 +258,19 @@ fn environment(file: &StepsFile, has_certificates: bool) -> BTreeMap<String, Str
         NETWORK_VARIABLES.iter().filter_map(|name| Some(((*name).to_owned(), std::env::var(name).ok()?))),
     );
     environment
+}
+
+/// A thread takes them, for filters are a thread's, and the main one still has mounts to change. It keeps the capabilities
+/// of this process: who has as many as one of its threads may trace that one, and write what is all threads' memory.
+fn take_all(file: &StepsFile, environment: &BTreeMap<String, String>) -> Result<(), String> {
+    let taken = std::thread::scope(|scope| {
+        let steps = scope.spawn(|| {
+            filter::apply().map_err(|error| format!("cannot filter system calls: {error}"))?;
+            file.steps.iter().try_for_each(|step| take(step, file, environment))
+        });
+        steps.join()
+    });
+    taken.unwrap_or_else(|_| Err("cannot take the steps".to_owned()))
 }
 
 fn take(step: &Step, file: &StepsFile, environment: &BTreeMap<String, String>) -> Result<(), String> {

@@ -8,6 +8,7 @@ mod create;
 mod customize;
 mod details;
 mod filesystem;
+mod filter;
 mod inside;
 mod list;
 mod masks;
