@@ -1,13 +1,14 @@
 //! Images are added to, by hand as documented and by `rootfs customize`: all or nothing, and out of reach of the host.
 
-use std::{fs, path::PathBuf, process::Command, time::Duration};
+use std::{fs, os::unix::fs::MetadataExt as _, path::PathBuf, process::Command, time::Duration};
 
 use e2e::{
     TestHost, eventually,
-    running::{Process, Running},
+    running::{Ended, Process, Running},
 };
 use images::Sha256Digest;
 use rustix::{
+    fs::StatVfsMountFlags,
     mount::{MountPropagationFlags, UnmountFlags, mount_bind, mount_change, unmount},
     process::Signal,
 };
@@ -123,6 +124,39 @@ for what, outcome in {
 }.items():
     if outcome == 0:
         print("ALLOWED", what)
+for what, outcome in {
+    "user namespace": libc.unshare(0x10000000),
+    "keyctl": libc.syscall(250, 0, -4, 0, 0, 0),
+    "keyctl of x32": libc.syscall(250 | 0x40000000, 0, -4, 0, 0, 0),
+    "io_uring": libc.syscall(425, 1, 0),
+    "vsock": libc.socket(40, 1, 0),
+}.items():
+    if outcome != -1:
+        print("ALLOWED", what)
+def opened(path, flags):
+    try:
+        os.close(os.open(path, flags))
+        return True
+    except OSError:
+        return False
+for directory, names, files in os.walk("/proc"):
+    if directory == "/proc":
+        names[:] = [name for name in names if not name.isdigit() and not os.path.islink("/proc/" + name)]
+    for path in (os.path.join(directory, name) for name in files):
+        if not os.path.islink(path) and opened(path, os.O_WRONLY):
+            print("ALLOWED writing", path)
+for task in os.listdir("/proc/1/task"):
+    for name in ["exe", "mem"]:
+        if opened(f"/proc/1/task/{task}/{name}", os.O_RDONLY):
+            print("REACHED process 1 by", name)
+if open("/proc/keys").read():
+    print("SEEN keys")
+for name in ["cgroup", "ipc", "mnt", "pid", "uts"]:
+    if os.readlink("/proc/self/ns/" + name) in sys.argv[2:]:
+        print("REACHED the host's namespace", name)
+for name in os.listdir("/proc/self/fd"):
+    if int(name) > 2 and os.path.isdir("/proc/self/fd/" + name) and os.path.exists(f"/proc/self/fd/{name}{MARK}"):
+        print("REACHED the host's files by descriptor", name)
 processes = [name for name in os.listdir("/proc") if name.isdigit()]
 if len(processes) > 8:
     print("SEEN", processes)
@@ -134,17 +168,79 @@ fn steps_reach_neither_the_hosts_files_nor_its_processes_and_leave_none_behind()
     let host = TestHost::with_image().copy();
     let mark = host.data().join("mark");
     fs::write(&mark, "").unwrap();
-    let attack =
-        format!("cat > /tmp/attack.py <<'END'\n{ATTACK}\nEND\npython3 /tmp/attack.py {}", mark.display());
-    let ended = customize(
-        &host,
-        &["--run", &attack, "--run", "sleep 1000 & sleep 1000 </dev/null >/dev/null 2>&1 &"],
+    let namespaces = ["cgroup", "ipc", "mnt", "pid", "uts"]
+        .map(|name| fs::read_link(format!("/proc/self/ns/{name}")).unwrap().display().to_string());
+    let attack = format!(
+        "cat > /tmp/attack.py <<'END'\n{ATTACK}\nEND\npython3 /tmp/attack.py {} {}",
+        mark.display(),
+        namespaces.join(" ")
     );
+    let children = "sleep 1000 & sleep 1000 </dev/null >/dev/null 2>&1 &";
+    let arguments = ["rootfs", "customize", "--lang", "python", "--run", &attack, "--run", children];
+    let command = host.command(&arguments);
+    // Whoever starts it has the host's root directory open.
+    let mut careless = Command::new("sh");
+    careless
+        .args(["-c", "exec 9</ && exec \"$0\" \"$@\""])
+        .arg(command.get_program())
+        .args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => careless.env(name, value),
+            None => careless.env_remove(name),
+        };
+    }
+    let ended = Ended::new(&careless.output().unwrap());
     assert_eq!(ended.code, 0, "{ended:?}");
     for forbidden in ["REACHED", "ALLOWED", "SEEN"] {
         assert!(!ended.stderr.contains(&format!("\n{forbidden}")), "{ended:?}");
     }
     assert!(ended.stderr.contains("\nattacked"), "{ended:?}");
+    nothing_is_left(&host);
+}
+
+#[test]
+fn what_is_still_this_program_while_steps_are_taken_is_read_only_to_them() {
+    let host = TestHost::with_image().copy();
+    let arguments = ["rootfs", "customize", "--lang", "python", "--run", "echo begun; sleep 1000"];
+    let mut running = Running::start(&mut host.command(&arguments));
+    running.wait_until_said("\nbegun").unwrap();
+    let own = fs::metadata(host.command(&[]).get_program()).unwrap();
+    // Process 1 of the namespace is the one of this program that has another root directory.
+    let inside: Vec<PathBuf> = fs::read_dir("/proc")
+        .unwrap()
+        .map(|process| process.unwrap().path())
+        .filter(|process| {
+            let same = fs::metadata(process.join("exe"))
+                .is_ok_and(|file| (file.dev(), file.ino()) == (own.dev(), own.ino()));
+            let environment = fs::read(process.join("environ")).unwrap_or_default();
+            let data = host.data().to_string_lossy().into_owned();
+            same && String::from_utf8_lossy(&environment).contains(&data)
+                && fs::read_link(process.join("ns/pid")).ok() != fs::read_link("/proc/self/ns/pid").ok()
+        })
+        .collect();
+    assert_eq!(inside.len(), 1, "{inside:?}");
+    let mounted = rustix::fs::statvfs(inside[0].join("exe")).unwrap();
+    assert!(mounted.f_flag.contains(StatVfsMountFlags::RDONLY));
+    running.signal(Signal::TERM);
+    running.end_within(SECONDS).unwrap();
+    nothing_is_left(&host);
+}
+
+#[test]
+fn what_an_image_says_about_itself_neither_stops_the_host_nor_leads_elsewhere() {
+    let host = TestHost::with_image().copy();
+    let tuned = Command::new("tune2fs").args(["-e", "panic"]).arg(host.image()).output().unwrap();
+    assert!(tuned.status.success(), "{tuned:?}");
+    let ended = customize(&host, &["--run", "grep ' / / ' /proc/self/mountinfo | grep errors=remount-ro"]);
+    assert_eq!(ended.code, 0, "{ended:?}");
+    for command in ["rmdir /run", "symlink /run /proc"] {
+        let edited = Command::new("debugfs").args(["-w", "-R", command]).arg(host.image()).output().unwrap();
+        assert!(edited.status.success(), "{edited:?}");
+    }
+    let ended = customize(&host, &["--run", "true"]);
+    assert_eq!(ended.code, HOST, "{ended:?}");
+    assert!(ended.stderr.contains("/run is no directory there"), "{ended:?}");
     nothing_is_left(&host);
 }
 

@@ -38,7 +38,8 @@ pub(crate) const STEPS_ARGUMENT: &str = "image-steps";
 /// Changes an image as the file says that the next argument names.
 pub(crate) fn take_steps() -> ExitCode {
     let file = std::env::args_os().nth(2).unwrap_or_default();
-    match images::rootfs::take_steps_inside(Path::new(&file)) {
+    let closed = vmm::jail::close_inherited().map_err(|error| format!("cannot close descriptors: {error}"));
+    match closed.and_then(|()| images::rootfs::take_steps_inside(Path::new(&file))) {
         Ok(()) => ExitCode::SUCCESS,
         Err(reason) => {
             eprintln!("{reason}");

@@ -139,7 +139,7 @@ impl Program {
         self
     }
 
-    /// Runs the program with mount and pid namespaces of its own: what it mounts is never seen on the host, where
+    /// Runs the program with namespaces of its own but for users and the network: what it mounts is never seen on the host, where
     /// removing its directory would descend into `/proc` and `/dev`, and no process or mount of it outlives it, or us.
     pub(crate) fn isolated(mut self) -> Self {
         self.is_isolated = true;
@@ -189,6 +189,9 @@ impl Program {
             command.arg(require("unshare")?).args([
                 "--mount",
                 "--pid",
+                "--ipc",
+                "--uts",
+                "--cgroup",
                 "--fork",
                 "--kill-child",
                 "--mount-proc",

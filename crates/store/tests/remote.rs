@@ -432,7 +432,7 @@ async fn manifests_of_snapshots_that_are_not_to_be_believed_are_refused_before_a
     let manifest = snapshot(&one, 1);
     scene.upload_snapshot(&one, &manifest).await;
     let (path, good) = scene.manifest("snapshots");
-    let changes: [(&str, Change); 9] = [
+    let changes: [(&str, Change); 11] = [
         ("size", |m| m["snapshot"]["size"]["memory_mib"] = json!(256)),
         ("memory", |m| m["snapshot"]["memory"]["bytes"] = json!(1_u64 << 40)),
         ("state", |m| m["snapshot"]["device_state"]["bytes"] = json!(257 << 20)),
@@ -442,6 +442,8 @@ async fn manifests_of_snapshots_that_are_not_to_be_believed_are_refused_before_a
         ("format", |m| m["snapshot"]["format_version"] = json!(99)),
         ("text", |m| m["snapshot"]["host"]["cpu"] = json!("\u{1b}[2J")),
         ("file", |m| m["device_state"] = json!("/etc/passwd")),
+        ("one file", |m| m["snapshot"]["memory"]["sha256"] = m["snapshot"]["device_state"]["sha256"].clone()),
+        ("the image", |m| m["snapshot"]["memory"]["sha256"] = m["snapshot"]["rootfs"]["sha256"].clone()),
     ];
     for (what, change) in changes {
         let mut manifest = good.clone();

@@ -98,6 +98,15 @@ pub(crate) fn close_on_exec_from(first: u32) -> io::Result<()> {
     }
 }
 
+/// Closes all descriptors from this number on. Nothing that owns one of them may be used or dropped after this.
+pub(crate) fn close_from(first: u32) -> io::Result<()> {
+    // SAFETY: no caller has made any of them its own.
+    match unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 0) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
 /// Has the signals by which processes are asked to end wait, for good.
 pub(crate) fn ignore_requests_to_end() -> io::Result<()> {
     // SAFETY: the set is made by the first call and only read after.

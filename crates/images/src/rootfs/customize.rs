@@ -130,6 +130,13 @@ pub enum CustomizeRootfsError {
         #[source]
         ProgramError,
     ),
+    /// The file system is damaged.
+    #[error("the image's file system has errors")]
+    Damaged(
+        /// Why.
+        #[source]
+        ProgramError,
+    ),
     /// The base could not be made anew.
     #[error("cannot make the image with more packages")]
     Base(
@@ -187,7 +194,9 @@ impl CustomizeRootfsError {
             Self::Details(_) => None,
             Self::Stage { image, source } => io_hint(image, source),
             Self::Shrink { has_mib } => Some(format!("use --size {has_mib} or more, or none")),
-            Self::Copy(source) | Self::Check(source) | Self::Start(source) => source.hint(),
+            Self::Copy(source) | Self::Damaged(source) | Self::Check(source) | Self::Start(source) => {
+                source.hint()
+            }
             Self::Base(source) => source.hint(),
             Self::Step { said } => {
                 let is_full = said.contains("No space left");
@@ -228,6 +237,9 @@ pub fn customize(
             copied.map_err(CustomizeRootfsError::Copy)?;
             (details, request.steps.clone())
         };
+    // Also before the kernel reads it, and before resize2fs does, which wants to see that it was checked.
+    let checked = Program::new("e2fsck", "e2fsprogs").arguments(["-f", "-p"]).argument(&staged).run();
+    checked.map_err(CustomizeRootfsError::Damaged)?;
     grow(&staged, request.size_mib)?;
     let config = details.as_ref().map(|details| details.config.clone()).unwrap_or_default();
     take_steps(request, directory.path(), &staged, &steps, config, progress)?;
@@ -326,9 +338,6 @@ fn grow(image: &Path, size_mib: Option<u64>) -> Result<(), CustomizeRootfsError>
     if size_mib == has_mib {
         return Ok(());
     }
-    // resize2fs wants to see a file system that was checked.
-    let checked = Program::new("e2fsck", "e2fsprogs").arguments(["-f", "-p"]).argument(image).run();
-    checked.map_err(CustomizeRootfsError::Copy)?;
     let grown = Program::new("resize2fs", "e2fsprogs").argument(image).argument(format!("{size_mib}M")).run();
     grown.map(|_| ()).map_err(CustomizeRootfsError::Copy)
 }

@@ -1,11 +1,14 @@
 //! The other half of [`super::customize`]: PID 1 of the namespaces in which steps run.
 //!
 //! ```text
-//! mount the image ─▶ pivot_root ─▶ /proc, /dev, /run, /tmp ─▶ step, step, … ─▶ end all processes ─▶ read-only
+//! read-only program ─▶ mount the image ─▶ pivot_root ─▶ /proc, /dev, /run, /tmp
+//!   ─▶ step, step, … ─▶ end all processes ─▶ read-only image
 //! ```
 //!
-//! After `pivot_root` there is no path back to the host's files. The image is read-only before this process ends, so
-//! that all of it is in its file by then.
+//! After `pivot_root` there is one path back to the host's files: `/proc/<process>/exe`, where the process is this program
+//! still, as it is when a step has made `/bin/sh` a link to `/proc/self/exe`. Steps could change the file's mode and owner
+//! (CVE-2019-5736 is of the same kind). So this program runs from where it is read-only. The image is read-only before
+//! this process ends, so that all of it is in its file by then.
 
 use std::collections::BTreeMap;
 use std::ffi::CString;
@@ -16,14 +19,15 @@ use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
-use rustix::mount::{MountFlags, UnmountFlags, mount, mount_remount, unmount};
+use rustix::fs::{CWD, FileType, Mode, StatVfsMountFlags, makedev, mknodat};
+use rustix::mount::{MountFlags, UnmountFlags, mount, mount_bind, mount_remount, unmount};
 use rustix::process::{Pid, Signal, WaitOptions, chdir, kill_process_group, pivot_root, wait};
 use rustix::thread::{
     CapabilitySet, CapabilitySets, remove_capability_from_bounding_set, set_capabilities, set_no_new_privs,
 };
 
 use super::customize::{Step, StepsFile};
+use super::{filter, masks};
 use crate::program::Program;
 
 /// What a container's root can do, and installing packages takes.
@@ -63,6 +67,7 @@ const NETWORK_VARIABLES: [&str; 11] = [
 ///
 /// It must be called in mount and pid namespaces of its own, as PID 1, by a process with one thread.
 pub fn take_steps_inside(file: &Path) -> Result<(), String> {
+    run_read_only().map_err(|error| format!("cannot make this program read-only: {error}"))?;
     let text = fs::read(file).map_err(|error| format!("cannot read {}: {error}", file.display()))?;
     let file: StepsFile = serde_json::from_slice(&text).map_err(|error| error.to_string())?;
     let host = HostFiles::read();
@@ -76,13 +81,25 @@ pub fn take_steps_inside(file: &Path) -> Result<(), String> {
     let names = provide_name_servers(&host.name_servers).map_err(said("provide name servers"))?;
     give_up_capabilities().map_err(said("give up capabilities"))?;
     let environment = environment(&file, host.certificates.is_some());
-    let outcome = file.steps.iter().try_for_each(|step| take(step, &file, &environment));
+    let outcome = take_all(&file, &environment);
     end_all_processes();
     outcome?;
     names.take_away().map_err(said("take the name servers away"))?;
     // All of it is in the file then, and nothing follows.
     let flags = MountFlags::RDONLY | MountFlags::NODEV | MountFlags::NOSUID;
     mount_remount("/", flags, c"").map_err(|error| format!("cannot finish the image: {error}"))
+}
+
+/// Becomes this program anew, where it is read-only, unless it is.
+fn run_read_only() -> io::Result<()> {
+    let mounted = rustix::fs::statvfs("/proc/self/exe")?;
+    if mounted.f_flag.contains(StatVfsMountFlags::RDONLY) {
+        return Ok(());
+    }
+    let program = std::env::current_exe()?;
+    mount_bind(&program, &program)?;
+    mount_remount(&program, MountFlags::BIND | MountFlags::RDONLY, c"")?;
+    Err(Command::new(program).args(std::env::args_os().skip(1)).exec())
 }
 
 /// What steps need of the host, read before its files are out of reach.
@@ -100,10 +117,11 @@ impl HostFiles {
     }
 }
 
-/// The program does what a loop mount takes. Devices and set-user-id programs of the image are nothing here.
+/// The program does what a loop mount takes. Devices and set-user-id programs of the image are nothing here. What an image
+/// says itself is to be done about its errors may be a panic of the host.
 fn mount_image(file: &StepsFile) -> Result<(), crate::program::ProgramError> {
     let mount = Program::new("mount", "mount")
-        .arguments(["-t", "ext4", "-o", "loop,nodev,nosuid"])
+        .arguments(["-t", "ext4", "-o", "loop,nodev,nosuid,errors=remount-ro"])
         .arguments([&file.image, &file.mount_point]);
     mount.run().map(|_| ())
 }
@@ -120,12 +138,23 @@ fn enter(mount_point: &Path) -> io::Result<()> {
 fn prepare(host: &HostFiles) -> io::Result<()> {
     let plain = MountFlags::NODEV | MountFlags::NOSUID;
     for directory in ["/proc", "/dev", "/run", "/tmp"] {
-        fs::create_dir_all(directory)?;
+        // Behind a link it could be anywhere: over another of them, and what is masked would be masked elsewhere.
+        match fs::symlink_metadata(directory) {
+            Ok(found) if !found.is_dir() => {
+                return Err(io::Error::other(format!("{directory} is no directory there")));
+            }
+            Ok(_) => {}
+            Err(_) => fs::create_dir(directory)?,
+        }
     }
+    // They are the host's memory, of which each may be half where nothing is said; one of them must do.
     mount_empty("proc", "/proc", plain | MountFlags::NOEXEC, "")?;
-    mount_empty("tmpfs", "/run", plain, "mode=0755")?;
+    mount_empty("tmpfs", "/run", plain, "mode=0755,size=64m")?;
     mount_empty("tmpfs", "/tmp", plain, "mode=1777")?;
-    mount_empty("tmpfs", "/dev", MountFlags::NOSUID | MountFlags::NOEXEC, "mode=0755")?;
+    mount_empty("tmpfs", "/dev", MountFlags::NOSUID | MountFlags::NOEXEC, "mode=0755,size=1m")?;
+    let nothing = Path::new("/run/nothing");
+    fs::write(nothing, "")?;
+    masks::mask(Path::new("/proc"), nothing)?;
     for (name, minor) in [("null", 3), ("zero", 5), ("full", 7), ("random", 8), ("urandom", 9)] {
         let path = format!("/dev/{name}");
         mknodat(CWD, &path, FileType::CharacterDevice, Mode::from_raw_mode(0o666), makedev(1, minor))?;
@@ -141,7 +170,7 @@ fn prepare(host: &HostFiles) -> io::Result<()> {
         symlink(target, format!("/dev/{name}"))?;
     }
     fs::create_dir("/dev/shm")?;
-    mount_empty("tmpfs", "/dev/shm", plain, "mode=1777")?;
+    mount_empty("tmpfs", "/dev/shm", plain, "mode=1777,size=64m")?;
     if let Some(certificates) = &host.certificates {
         fs::write(CERTIFICATES.1, certificates)?;
     }
@@ -229,6 +258,19 @@ fn environment(file: &StepsFile, has_certificates: bool) -> BTreeMap<String, Str
         NETWORK_VARIABLES.iter().filter_map(|name| Some(((*name).to_owned(), std::env::var(name).ok()?))),
     );
     environment
+}
+
+/// A thread takes them, for filters are a thread's, and the main one still has mounts to change. It keeps the capabilities
+/// of this process: who has as many as one of its threads may trace that one, and write what is all threads' memory.
+fn take_all(file: &StepsFile, environment: &BTreeMap<String, String>) -> Result<(), String> {
+    let taken = std::thread::scope(|scope| {
+        let steps = scope.spawn(|| {
+            filter::apply().map_err(|error| format!("cannot filter system calls: {error}"))?;
+            file.steps.iter().try_for_each(|step| take(step, file, environment))
+        });
+        steps.join()
+    });
+    taken.unwrap_or_else(|_| Err("cannot take the steps".to_owned()))
 }
 
 fn take(step: &Step, file: &StepsFile, environment: &BTreeMap<String, String>) -> Result<(), String> {

@@ -189,6 +189,12 @@ impl RemoteSnapshot {
         if snapshot.device_state.bytes == 0 || snapshot.device_state.bytes > MAX_DEVICE_STATE_BYTES {
             return Err("its device state has a length that no device state has");
         }
+        let (state, memory_file, image) =
+            (&snapshot.device_state.sha256, &snapshot.memory.sha256, &snapshot.rootfs.sha256);
+        // Of each there is one download at a time, and this one would wait for itself.
+        if state == memory_file || state == image || memory_file == image {
+            return Err("two of its files are one");
+        }
         judge_image(&snapshot.rootfs)?;
         judge_chunks(device_state, snapshot.device_state.bytes)?;
         judge_chunks(memory, snapshot.memory.bytes)

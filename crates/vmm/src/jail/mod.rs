@@ -28,4 +28,4 @@ mod supervisor;
 pub use cgroup::available as cgroup_available;
 pub use launch::{Jailed, LaunchError, Supervisor};
 pub use spec::{Access, CgroupLimits, FIRST_DESCRIPTOR, JailFile, JailSpec, Launcher};
-pub use supervisor::supervise;
+pub use supervisor::{close_inherited, supervise};

@@ -66,6 +66,12 @@ pub fn supervise(control: UnixStream) -> ExitCode {
     }
 }
 
+/// Closes what this process was born with besides stdin, stdout and stderr: whoever started it may have had a file of the
+/// host open. To be called at the start of a process that has opened nothing.
+pub fn close_inherited() -> io::Result<()> {
+    sys::close_from(3)
+}
+
 /// A step that failed.
 struct Failure {
     step: &'static str,
