@@ -87,14 +87,26 @@ pub fn destination_of_leftover(path: &Path) -> Option<PathBuf> {
 fn refuse_mounts_below(directory: &Path) -> io::Result<()> {
     let directory = directory.canonicalize()?;
     let mounts = fs::read_to_string("/proc/self/mountinfo")?;
-    // Fields: mount, parent, device, root, mount point. Blanks in it are written as \040.
+    // Fields: mount, parent, device, root, mount point.
     let mut points = mounts.lines().filter_map(|line| line.split(' ').nth(4));
-    match points.find(|point| Path::new(&point.replace("\\040", " ")).starts_with(&directory)) {
+    match points.find(|point| Path::new(&plain(point)).starts_with(&directory)) {
         Some(point) => {
             Err(io::Error::new(io::ErrorKind::ResourceBusy, format!("something is mounted at {point}")))
         }
         None => Ok(()),
     }
+}
+
+/// A path of `mountinfo`, where blanks, tabs, line ends and backslashes are written as three octal digits (proc(5)).
+fn plain(point: &str) -> String {
+    let (mut plain, mut rest) = (String::new(), point);
+    while let Some((before, escaped)) = rest.split_once('\\') {
+        plain.push_str(before);
+        let byte = escaped.get(..3).and_then(|digits| u8::from_str_radix(digits, 8).ok());
+        plain.push(byte.map_or('\\', char::from));
+        rest = if byte.is_some() { &escaped[3..] } else { escaped };
+    }
+    plain + rest
 }
 
 /// The directory that holds `path`.
@@ -185,6 +197,18 @@ pub(crate) fn io_hint(path: &Path, error: &io::Error) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn mount_points_are_read_as_they_are_called() {
+        for (written, called) in [
+            ("/plain", "/plain"),
+            (r"/a\040b\011c\134d\012e", "/a b\tc\\d\ne"),
+            (r"/\", r"/\"),
+            (r"/\9é", r"/\9é"),
+        ] {
+            assert_eq!(plain(written), called);
+        }
+    }
 
     #[test]
     fn leftovers_of_the_same_destination_only_are_removed() {

@@ -144,6 +144,8 @@ impl RequestError {
 /// Speaks to one host about one repository.
 pub(super) struct Client {
     http: reqwest::Client,
+    /// For requests that have a secret in their body, which redirections would repeat to whoever they name.
+    undirected: reqwest::Client,
     host: Host,
     credentials: Option<Credentials>,
     /// What works: found out by the first request.
@@ -169,14 +171,17 @@ impl Client {
                 attempt.follow()
             }
         });
-        let http = reqwest::Client::builder()
-            .user_agent(concat!("llm-firecracker/", env!("CARGO_PKG_VERSION")))
-            .connect_timeout(CONNECT_PATIENCE)
-            .read_timeout(SILENCE_PATIENCE)
-            .redirect(policy)
-            .build()
-            .map_err(|source| RequestError::Connection { host: host.name.clone(), source })?;
-        Ok(Self { http, host, credentials, state: Mutex::default() })
+        let built = |policy| {
+            reqwest::Client::builder()
+                .user_agent(concat!("llm-firecracker/", env!("CARGO_PKG_VERSION")))
+                .connect_timeout(CONNECT_PATIENCE)
+                .read_timeout(SILENCE_PATIENCE)
+                .redirect(policy)
+                .build()
+                .map_err(|source| RequestError::Connection { host: host.name.clone(), source })
+        };
+        let (http, undirected) = (built(policy)?, built(redirect::Policy::none())?);
+        Ok(Self { http, undirected, host, credentials, state: Mutex::default() })
     }
 
     /// The host.
@@ -353,7 +358,7 @@ impl Client {
                 let mut form = url::form_urlencoded::Serializer::new(String::new());
                 form.extend_pairs(&fields);
                 let form_type = "application/x-www-form-urlencoded";
-                self.http.post(url).header(reqwest::header::CONTENT_TYPE, form_type).body(form.finish())
+                self.undirected.post(url).header(reqwest::header::CONTENT_TYPE, form_type).body(form.finish())
             }
             credentials => {
                 url.query_pairs_mut().extend_pairs(&fields);
