@@ -1,6 +1,6 @@
 //! File systems that a test mounts: small ones, and read-only ones.
 
-use std::path::Path;
+use std::{path::Path, process::Command};
 
 use rustix::mount::{MountFlags, UnmountFlags, mount, mount_bind, mount_remount, unmount};
 
@@ -24,6 +24,15 @@ impl Mounted {
         let mounted = Self(directory);
         mount_remount(mounted.0.path(), MountFlags::BIND | MountFlags::RDONLY, c"").expect("mount");
         mounted
+    }
+
+    /// The file system in an image, read-only, by way of a loop device that goes with it.
+    pub fn image(image: &Path) -> Self {
+        let directory = tempfile::tempdir().expect("a directory can be made");
+        let output = Command::new("mount").args(["-o", "loop,ro"]).args([image, directory.path()]).output();
+        let output = output.expect("there is mount");
+        assert!(output.status.success(), "cannot mount {}: {output:?}", image.display());
+        Self(directory)
     }
 
     /// Where it is.

@@ -4,6 +4,7 @@ use std::{fs, os::unix::fs::symlink, path::Path, process::Command, time::Duratio
 
 use e2e::{
     TestHost,
+    mounted::Mounted,
     registry_images::{FOREIGN, INDEX, Images, PYTHON, SMALL, USER, from_docker, layer_of, skopeo},
     registry_server::{Fault, Proxy},
     running::{Ended, Running},
@@ -87,19 +88,17 @@ fn the_kernel_sees_what_another_program_unpacks() {
     let host = TestHost::empty();
     works(&host, &format!("{}/{PYTHON}", registry.address), &[]);
     let directory = tempfile::tempdir().unwrap();
-    let (bundle, mount) = (directory.path().join("bundle"), directory.path().join("mount"));
+    let bundle = directory.path().join("bundle");
     let image = format!("{}:layers", images.layout().display());
     let unpacked = Command::new("umoci").args(["unpack", "--image", &image]).arg(&bundle).output().unwrap();
     assert!(unpacked.status.success(), "{unpacked:?}");
-    fs::create_dir(&mount).unwrap();
-    let mounted = Command::new("mount").args(["-o", "loop,ro"]).arg(host.image()).arg(&mount).status();
-    assert!(mounted.unwrap().success(), "tests run as root, who may mount");
-    let (ours, theirs) = (listing(&mount), listing(&bundle.join("rootfs")));
+    let mounted = Mounted::image(&host.image());
+    let (ours, theirs) = (listing(mounted.path()), listing(&bundle.join("rootfs")));
     let compared = Command::new("diff")
         .args(["--recursive", "--no-dereference", "--brief", "--exclude=lost+found", "--exclude=dev"])
-        .args([&mount, &bundle.join("rootfs")])
+        .args([mounted.path(), &bundle.join("rootfs")])
         .output();
-    assert!(Command::new("umount").arg(&mount).status().unwrap().success());
+    drop(mounted);
     let differing: Vec<_> =
         ours.lines().filter(|line| !theirs.lines().any(|other| other == *line)).take(9).collect();
     assert!(ours == theirs, "{differing:#?}");
