@@ -211,7 +211,8 @@ fn what_breaks_on_the_way_is_sent_and_fetched_again() {
     }
     done(&host, &server, &UPLOAD_IMAGE);
     let second = TestHost::empty();
-    for fault in [Fault::CutAnswer(1 << 20), Fault::Flipped(100_000), BUSY, LATER, Fault::CutAnswer(0)] {
+    // Early enough for the smallest part: which of them are hit is not known.
+    for fault in [Fault::CutAnswer(40), Fault::Flipped(40), BUSY, LATER, Fault::CutAnswer(0)] {
         server.fail(rule(Method::GET, 2, 1, fault));
     }
     done(&second, &server, &DOWNLOAD_IMAGE);
