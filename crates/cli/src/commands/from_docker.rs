@@ -2,6 +2,7 @@
 
 use std::{path::PathBuf, process::ExitCode, sync::Arc};
 
+use anyhow::Context as _;
 use clap::builder::RangedU64ValueParser;
 use engine::Languages;
 use images::{
@@ -85,7 +86,11 @@ pub(super) async fn run(args: FromDockerArgs, global: &Global) -> Result<ExitCod
         registry::pull(reference, &args.image, &settings, &layers, &progress).await.or_fail()?
     } else {
         let (said, progress) = (args.image.clone(), Arc::clone(&progress));
-        let scratch = std::env::temp_dir();
+        // Not where temporary files are: that may be memory.
+        let scratch = data.root().to_owned();
+        std::fs::create_dir_all(&scratch)
+            .with_context(|| format!("cannot make {}", scratch.display()))
+            .map_err(Failure::host)?;
         let opened = blocking(move || oci::open_local(&source, &said, &scratch, &*progress)).await;
         opened.ok_or_else(|| Failure::usage(anyhow::anyhow!("{} is in no file", args.image)))?.or_fail()?
     };
@@ -114,16 +119,29 @@ fn host_files() -> HostFiles {
             .chain([PathBuf::from("/etc/containers/registries.conf")])
             .collect(),
     };
-    HostFiles { registries, docker_daemon: Some(PathBuf::from("/etc/docker/daemon.json")) }
+    let drop_ins = [
+        Some(PathBuf::from("/etc/containers/registries.conf.d")),
+        home(".config/containers/registries.conf.d"),
+    ];
+    HostFiles {
+        registries,
+        drop_ins: drop_ins.into_iter().flatten().collect(),
+        docker_daemon: Some(PathBuf::from("/etc/docker/daemon.json")),
+    }
 }
 
 /// Where podman, skopeo and Docker look for logins.
 fn credential_files() -> CredentialFiles {
-    let runtime = variable("XDG_RUNTIME_DIR").map(|directory| directory.join("containers/auth.json"));
+    // Where it is not set, as with sudo, podman has a directory of its own.
+    let user = rustix::process::geteuid().as_raw();
+    let runtime = variable("XDG_RUNTIME_DIR").map_or_else(
+        || PathBuf::from(format!("/run/containers/{user}/auth.json")),
+        |directory| directory.join("containers/auth.json"),
+    );
     let docker = variable("DOCKER_CONFIG").or_else(|| home(".docker"));
     let files = [
         variable("REGISTRY_AUTH_FILE"),
-        runtime,
+        Some(runtime),
         home(".config/containers/auth.json"),
         docker.map(|directory| directory.join("config.json")),
     ];

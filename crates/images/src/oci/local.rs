@@ -13,6 +13,7 @@ use super::document::{self, Blob, Descriptor, DocumentError, Manifest};
 use super::image::{Image, Section, StoredLayer};
 use super::layer::{Allowance, EntryKind, ReadLayerError, read_entries};
 use super::limits::{MAX_DOCUMENT_BYTES, MAX_LAYERS};
+use super::reference::ImageSource;
 use super::spool::{ContentAllowance, SpoolError, spool};
 use crate::digest::Sha256Digest;
 use crate::progress::Progress;
@@ -287,8 +288,10 @@ impl Store {
             serde_json::from_slice(&self.document(MANIFEST)?).map_err(malformed)?;
         let goes_by = |image: &&DockerImage| {
             let tags = image.repo_tags.as_deref().unwrap_or_default();
+            // Programs write names in full that users shorten: what counts is what they name.
+            let image = |name: &str| name.parse::<ImageSource>().ok();
             name.is_none_or(|name| {
-                tags.iter().any(|tag| tag == name || tag.strip_suffix(":latest") == Some(name))
+                tags.iter().any(|tag| tag == name || image(tag).is_some_and(|tag| Some(tag) == image(name)))
             })
         };
         let named: Vec<&DockerImage> = images.iter().filter(goes_by).collect();

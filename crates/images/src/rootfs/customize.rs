@@ -117,6 +117,12 @@ pub enum CustomizeRootfsError {
         #[source]
         source: io::Error,
     },
+    /// It would have to be made anew, and what somebody has done to it by hand would be gone.
+    #[error("{} was changed by hand, and has no package manager", image.display())]
+    Edited {
+        /// The image.
+        image: PathBuf,
+    },
     /// It shall become smaller.
     #[error("the image has {has_mib} MiB and cannot be made smaller")]
     Shrink {
@@ -193,6 +199,10 @@ impl CustomizeRootfsError {
             Self::Image(source) => source.hint(),
             Self::Details(_) => None,
             Self::Stage { image, source } => io_hint(image, source),
+            Self::Edited { .. } => Some(
+                "use --pip or --run; or make it anew, without what was done by hand: rootfs create --packages"
+                    .to_owned(),
+            ),
             Self::Shrink { has_mib } => Some(format!("use --size {has_mib} or more, or none")),
             Self::Copy(source) | Self::Damaged(source) | Self::Check(source) | Self::Start(source) => {
                 source.hint()
@@ -218,7 +228,7 @@ pub fn customize(
         return Err(CustomizeRootfsError::NotRoot);
     }
     let image = request.image.as_path();
-    inspect(image)?;
+    let has_mib = inspect(image)? / MIB;
     let failed = |source| CustomizeRootfsError::Stage { image: image.to_owned(), source };
     let lock = OutputLock::acquire(image).map_err(failed)?;
     let directory = lock.temporary_directory().map_err(failed)?;
@@ -240,7 +250,9 @@ pub fn customize(
     // Also before the kernel reads it, and before resize2fs does, which wants to see that it was checked.
     let checked = Program::new("e2fsck", "e2fsprogs").arguments(["-f", "-p"]).argument(&staged).run();
     checked.map_err(CustomizeRootfsError::Damaged)?;
-    grow(&staged, request.size_mib)?;
+    // What was made anew is to be no smaller than it was.
+    let made_anew_smaller = inspect(&staged)? / MIB < has_mib;
+    grow(&staged, request.size_mib.or(made_anew_smaller.then_some(has_mib)))?;
     let config = details.as_ref().map(|details| details.config.clone()).unwrap_or_default();
     take_steps(request, directory.path(), &staged, &steps, config, progress)?;
     progress.step("checking the image");
@@ -284,6 +296,10 @@ fn base(
         .collect();
     let Some(details) = details.filter(|_| !wanted.is_empty()) else { return Ok(None) };
     let RootfsSource::Debian { packages, suite } = &details.source else { return Ok(None) };
+    progress.step("looking whether the image is as it was made");
+    if Sha256Digest::of_file(&request.image, progress)? != details.sha256 {
+        return Err(CustomizeRootfsError::Edited { image: request.image.clone() });
+    }
     let mut all = packages.clone();
     all.extend(wanted.into_iter().filter(|name| !packages.contains(name)));
     let output = directory.join("base.ext4");

@@ -13,7 +13,7 @@ use tokio::sync::Mutex;
 
 use super::challenge::{self, Challenge};
 use super::credentials::Credentials;
-use super::hosts::{Host, Scheme};
+use super::hosts::{Host, Scheme, is_loopback};
 
 /// How long a connection may take to be made.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
@@ -172,7 +172,10 @@ impl Client {
             }
         });
         let built = |policy| {
-            reqwest::Client::builder()
+            let builder = reqwest::Client::builder();
+            // A proxy has no business between this machine and itself.
+            let builder = if is_loopback(&host.name) { builder.no_proxy() } else { builder };
+            builder
                 .user_agent(concat!("llm-firecracker/", env!("CARGO_PKG_VERSION")))
                 .connect_timeout(CONNECT_PATIENCE)
                 .read_timeout(SILENCE_PATIENCE)

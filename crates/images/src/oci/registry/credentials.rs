@@ -105,13 +105,17 @@ pub(super) fn credentials(
         "docker.io" | "registry-1.docker.io" => DOCKER_HUB,
         registry => registry,
     };
+    let mut failed = None;
     for path in &files.0 {
         let file = read(path)?;
-        let helper = file.cred_helpers.iter().find(|(key, _)| host_of(key) == registry);
-        if let Some(helper) = helper.map(|(_, helper)| helper).or(file.creds_store.as_ref())
-            && let Some(found) = ask(helper, registry)?
-        {
-            return Ok(Some(found));
+        let helper = file.cred_helpers.iter().find(|(key, _)| host_of(&normal(key)) == registry);
+        if let Some(helper) = helper.map(|(_, helper)| helper).or(file.creds_store.as_ref()) {
+            match ask(helper, registry) {
+                Ok(Some(found)) => return Ok(Some(found)),
+                Ok(None) => {}
+                // Another file may know; and what is public is had without.
+                Err(error) => failed = Some(error),
+            }
         }
         if let Some(auth) = best(&file.auths, registry, repository)
             && let Some(found) = auth.credentials()
@@ -119,7 +123,7 @@ pub(super) fn credentials(
             return Ok(Some(found));
         }
     }
-    Ok(None)
+    failed.map_or(Ok(None), Err)
 }
 
 fn read(path: &Path) -> Result<File, CredentialsError> {
@@ -132,9 +136,16 @@ fn read(path: &Path) -> Result<File, CredentialsError> {
         .map_err(|error| CredentialsError::Malformed { path: path.to_owned(), line: error.line() })
 }
 
-/// Keys are `host`, `host/path`, or URLs as Docker once wrote them (`https://index.docker.io/v1/`).
+/// Keys are `host`, `host/path`, or URLs as Docker once wrote them (`https://index.docker.io/v1/`). Docker Hub has a name
+/// of its own in each program's files.
+fn normal(key: &str) -> String {
+    let plain = key.split_once("://").map_or(key, |(_, rest)| rest).trim_end_matches('/');
+    let (host, path) = plain.split_once('/').map_or((plain, None), |(host, path)| (host, Some(path)));
+    let host = if ["docker.io", "registry-1.docker.io"].contains(&host) { DOCKER_HUB } else { host };
+    path.map_or_else(|| host.to_owned(), |path| format!("{host}/{path}"))
+}
+
 fn host_of(key: &str) -> &str {
-    let key = key.split_once("://").map_or(key, |(_, rest)| rest);
     key.split_once('/').map_or(key, |(host, _)| host)
 }
 
@@ -142,8 +153,9 @@ fn host_of(key: &str) -> &str {
 fn best<'a>(auths: &'a BTreeMap<String, Auth>, registry: &str, repository: &str) -> Option<&'a Auth> {
     let whole = format!("{registry}/{repository}");
     let fits = |key: &str| {
-        let plain = key.split_once("://").map_or(key, |(_, rest)| rest).trim_end_matches('/');
-        let path = whole.strip_prefix(plain).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        let plain = normal(key);
+        let path =
+            whole.strip_prefix(plain.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
         let versioned = ["/v1", "/v2"].iter().any(|end| plain.strip_suffix(end) == Some(registry));
         path || versioned
     };
@@ -250,6 +262,25 @@ mod tests {
         assert_eq!(found(text, "azure.example", "a"), token);
         assert_eq!(found(text, "empty.example", "a"), None);
         assert_eq!(found(text, "127.0.0.1:50", "a"), None);
+    }
+
+    #[test]
+    fn docker_hub_is_known_by_all_its_names() {
+        for key in ["docker.io", "docker.io/library", "registry-1.docker.io", "https://index.docker.io/v1/"] {
+            let text = format!(r#"{{"auths": {{"{key}": {{"auth": "aHViOnB3"}}}}}}"#);
+            assert_eq!(found(&text, "docker.io", "library/python"), Some(password("hub", "pw")), "{key}");
+        }
+    }
+
+    #[test]
+    fn a_helper_that_fails_is_told_only_where_nobody_else_knows() {
+        let directory = tempfile::tempdir().expect("temporary directory");
+        let (one, other) = (directory.path().join("one.json"), directory.path().join("other.json"));
+        std::fs::write(&one, r#"{"credsStore": "no-such-helper-of-anybody"}"#).expect("write");
+        std::fs::write(&other, r#"{"auths": {"a.example": {"auth": "aHViOnB3"}}}"#).expect("write");
+        let files = CredentialFiles(vec![one, other]);
+        assert_eq!(credentials("a.example", "x", &files).expect("known"), Some(password("hub", "pw")));
+        assert!(matches!(credentials("b.example", "x", &files), Err(CredentialsError::Helper { .. })));
     }
 
     #[test]

@@ -70,6 +70,8 @@ impl FromStr for Mirror {
 pub struct HostFiles {
     /// `registries.conf`, the first that exists counts.
     pub registries: Vec<PathBuf>,
+    /// Directories with more of it (`*.conf`): what stands there about a prefix replaces what stood before.
+    pub drop_ins: Vec<PathBuf>,
     /// Docker's `daemon.json`.
     pub docker_daemon: Option<PathBuf>,
 }
@@ -164,12 +166,10 @@ pub(super) fn hosts(
         repository: reference.repository.clone(),
     };
     let mut is_configured = false;
-    for path in files.registries.iter().filter(|path| path.exists()).take(1) {
-        let file: RegistriesFile =
-            read(path, |text| toml::from_str(text).map_err(|error| error.to_string()))?;
-        let Some((table, rest)) = longest_match(&file, reference) else { continue };
+    let tables = tables(files)?;
+    if let Some((table, path, rest)) = longest_match(&tables, reference) {
         if table.blocked {
-            return Err(HostsError::Blocked { registry: reference.registry.clone(), path: path.clone() });
+            return Err(HostsError::Blocked { registry: reference.registry.clone(), path: path.to_owned() });
         }
         is_configured = true;
         for mirror in &table.mirror {
@@ -198,19 +198,52 @@ pub(super) fn hosts(
     Ok(hosts)
 }
 
-/// The table whose prefix is the longest that fits, and what of the reference comes after the prefix.
-fn longest_match<'a>(file: &'a RegistriesFile, reference: &Reference) -> Option<(&'a RegistryTable, String)> {
+/// The tables of all files, each with the file that it is of.
+fn tables(files: &HostFiles) -> Result<Vec<(RegistryTable, PathBuf)>, HostsError> {
+    let mut paths: Vec<PathBuf> =
+        files.registries.iter().filter(|path| path.exists()).take(1).cloned().collect();
+    for directory in &files.drop_ins {
+        let entries = std::fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path());
+        let mut found: Vec<PathBuf> =
+            entries.filter(|path| path.extension().is_some_and(|extension| extension == "conf")).collect();
+        found.sort();
+        paths.extend(found);
+    }
+    let mut tables: Vec<(RegistryTable, PathBuf)> = Vec::new();
+    for path in paths {
+        let file: RegistriesFile =
+            read(&path, |text| toml::from_str(text).map_err(|error| error.to_string()))?;
+        for table in file.registry {
+            tables.retain(|(earlier, _)| earlier.prefix() != table.prefix());
+            tables.push((table, path.clone()));
+        }
+    }
+    Ok(tables)
+}
+
+impl RegistryTable {
+    fn prefix(&self) -> Option<&str> {
+        self.prefix.as_deref().or(self.location.as_deref())
+    }
+}
+
+/// The table whose prefix is the longest that fits, its file, and what of the reference comes after the prefix.
+fn longest_match<'a>(
+    tables: &'a [(RegistryTable, PathBuf)],
+    reference: &Reference,
+) -> Option<(&'a RegistryTable, &'a Path, String)> {
     let whole = format!("{}/{}", reference.registry, reference.repository);
-    file.registry
+    tables
         .iter()
-        .filter_map(|table| {
-            let prefix = table.prefix.as_deref().or(table.location.as_deref())?;
+        .filter_map(|(table, path)| {
+            let prefix = table.prefix()?;
             let rest = whole.strip_prefix(prefix)?;
             let is_boundary = rest.is_empty() || rest.starts_with('/');
-            is_boundary.then(|| (prefix.len(), table, rest.trim_start_matches('/').to_owned()))
+            is_boundary
+                .then(|| (prefix.len(), table, path.as_path(), rest.trim_start_matches('/').to_owned()))
         })
         .max_by_key(|(length, ..)| *length)
-        .map(|(_, table, rest)| (table, rest))
+        .map(|(_, table, path, rest)| (table, path, rest))
 }
 
 /// `HOST[:PORT][/PATH]` with the rest of a repository.
@@ -243,13 +276,17 @@ fn join(prefix: &str, repository: &str) -> String {
 
 /// On this machine nobody listens in: there HTTP will do.
 fn scheme_of(host: &str, insecure: bool) -> Scheme {
+    if insecure || is_loopback(host) { Scheme::Either } else { Scheme::Https }
+}
+
+/// Whether a host, with or without a port, is this machine.
+pub(super) fn is_loopback(host: &str) -> bool {
     let name = match host.rsplit_once(':') {
         Some((name, port)) if !port.ends_with(']') => name,
         _ => host,
     };
     let address = name.trim_start_matches('[').trim_end_matches(']').parse::<std::net::IpAddr>();
-    let is_loopback = name == "localhost" || address.is_ok_and(|address| address.is_loopback());
-    if insecure || is_loopback { Scheme::Either } else { Scheme::Https }
+    name == "localhost" || address.is_ok_and(|address| address.is_loopback())
 }
 
 fn read<T: Default>(path: &Path, parse: impl FnOnce(&str) -> Result<T, String>) -> Result<T, HostsError> {
@@ -333,7 +370,8 @@ mod tests {
             r#"{"registry-mirrors": ["https://cache.example/"], "insecure-registries": ["10.0.0.1:5000"], "debug": true}"#,
         )
         .expect("write");
-        let files = HostFiles { registries: vec![registries], docker_daemon: Some(daemon) };
+        let files =
+            HostFiles { registries: vec![registries], drop_ins: Vec::new(), docker_daemon: Some(daemon) };
         assert_eq!(
             asked("python", &[], &files),
             [
@@ -344,6 +382,12 @@ mod tests {
         assert_eq!(asked("10.0.0.1:5000/a", &[], &files), [host("10.0.0.1:5000", Scheme::Either, "a")]);
         let blocked = hosts(&reference("evil.example/a"), &[], false, &files);
         assert!(matches!(blocked, Err(HostsError::Blocked { .. })));
+        let drop_ins = directory.path().join("registries.conf.d");
+        std::fs::create_dir(&drop_ins).expect("directory");
+        let text = "[[registry]]\nlocation = \"docker.io/library\"\n[[registry.mirror]]\nlocation = \"localhost:5001\"\n";
+        std::fs::write(drop_ins.join("mirror.conf"), text).expect("write");
+        let more = HostFiles { drop_ins: vec![drop_ins], ..files.clone() };
+        assert_eq!(asked("python", &[], &more)[0], host("localhost:5001", Scheme::Either, "python"));
         let docker = HostFiles { registries: Vec::new(), ..files };
         assert_eq!(
             asked("a/b", &[], &docker),

@@ -126,7 +126,11 @@ impl PullError {
             }
             Self::Layer { source, .. } => source.hint(),
             Self::Cache { path, source } => io_hint(path, source),
-            Self::Hosts(_) | Self::Credentials(_) | Self::Document { .. } => None,
+            Self::Credentials(CredentialsError::Helper { helper, .. }) => Some(format!(
+                "see that {helper} works, or take it out of Docker's config.json and docker login again"
+            )),
+            Self::Hosts(_) | Self::Credentials(_) => Some("mend the file".to_owned()),
+            Self::Document { .. } => None,
         }
     }
 }
@@ -188,6 +192,17 @@ pub fn lock_cache(directory: &Path, operation: FlockOperation) -> io::Result<Fil
     Ok(file)
 }
 
+/// Why a host did not deliver, as part of a sentence about all of them.
+fn reason(failure: &PullError) -> String {
+    match failure {
+        PullError::Request { source, .. } => source.to_string(),
+        other => {
+            let cause = std::error::Error::source(other).map(|cause| format!(": {cause}"));
+            format!("{other}{}", cause.unwrap_or_default())
+        }
+    }
+}
+
 struct Pulling<'a> {
     name: String,
     version: &'a Version,
@@ -201,24 +216,33 @@ impl Pulling<'_> {
         settings: &RegistrySettings,
     ) -> Result<(Client, Manifest, Sha256Digest), PullError> {
         let hosts = hosts(reference, &settings.mirrors, settings.plain_http, &settings.host_files)?;
-        let mut failures: Vec<RequestError> = Vec::new();
+        let mut failures: Vec<PullError> = Vec::new();
         for host in hosts {
             let files = settings.credential_files.clone();
             let (registry, repository) = (host.name.clone(), host.repository.clone());
             // A helper program may ask the user, or the network.
             let login = tokio::task::spawn_blocking(move || credentials(&registry, &repository, &files));
-            let login = login.await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))?;
+            let login = login.await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
+            // What is public is had without: a helper that fails matters where the host wants to know who is asking.
+            let (login, helper_failed) = match login {
+                Err(error @ CredentialsError::Helper { .. }) => (None, Some(error)),
+                login => (login?, None),
+            };
             let client = Client::new(host, login).map_err(|source| self.request(source))?;
-            match self.manifest(&client, &self.version.to_string()).await {
-                Ok((manifest, found)) => return Ok((client, manifest, found)),
-                Err(PullError::Request { source, .. }) => failures.push(source),
-                Err(error) => return Err(error),
+            match (self.manifest(&client, &self.version.to_string()).await, helper_failed) {
+                (Ok((manifest, found)), _) => return Ok((client, manifest, found)),
+                (Err(PullError::Request { source: RequestError::Refused { .. }, .. }), Some(helper)) => {
+                    failures.push(PullError::Credentials(helper));
+                }
+                (Err(error), _) => failures.push(error),
             }
         }
-        let reasons: Vec<String> = failures.iter().map(ToString::to_string).collect();
+        let reasons: Vec<String> = failures.iter().map(reason).collect();
         match failures.pop() {
-            Some(last) if failures.is_empty() => Err(self.request(last)),
-            Some(last) => Err(PullError::Nowhere { image: self.name.clone(), reasons, last }),
+            Some(PullError::Request { source: last, .. }) if !failures.is_empty() => {
+                Err(PullError::Nowhere { image: self.name.clone(), reasons, last })
+            }
+            Some(last) => Err(last),
             None => Err(self.document("manifest", DocumentError::NoImage)),
         }
     }
