@@ -150,10 +150,8 @@ impl CreateFromImageError {
     }
 }
 
-/// Opens an image in files. What has to be uncompressed for it goes to the file system of `scratch`.
-///
-/// # Panics
-/// Never: an image in a registry is [pulled](super::registry::pull).
+/// Opens an image in files; nothing for one in a registry, which is [pulled](super::registry::pull). What has to be
+/// uncompressed for it goes to the file system of `scratch`.
 pub fn open_local(
     source: &ImageSource,
     said: &str,

@@ -20,8 +20,8 @@ const MAX_VARIABLES: usize = 256;
 /// How long all of them may be together, in bytes. Images have some 500, and a snapshot's manifest holds a copy.
 const MAX_ENVIRONMENT_BYTES: usize = 16 << 10;
 
-/// What is noted beside an image when it is made. An image without it, or edited since, works; but its programs get no
-/// environment of its own.
+/// What is noted beside an image when it is made. An image without it works, but its programs get no environment of its
+/// own. One that was edited by hand keeps the environment; its digest is another one then.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RootfsDetails {
