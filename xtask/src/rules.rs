@@ -11,14 +11,15 @@ use anyhow::{Context as _, Result, ensure};
 const MAX_LINES: usize = 500;
 
 /// Which of our crates each may use.
-const EDGES: [(&str, &[&str]); 7] = [
+const EDGES: [(&str, &[&str]); 8] = [
     ("protocol", &[]),
     ("guest-agent", &["protocol"]),
     ("vmm", &["protocol"]),
     ("images", &[]),
     ("store", &["images"]),
     ("engine", &["images", "protocol", "store", "vmm"]),
-    ("cli", &["engine", "images", "protocol", "store", "vmm"]),
+    ("server", &["engine", "images", "store", "vmm"]),
+    ("cli", &["engine", "images", "protocol", "server", "store", "vmm"]),
 ];
 
 /// Checks all rules and reports every violation.

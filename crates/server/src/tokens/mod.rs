@@ -1,0 +1,1 @@
+//! Who may ask for what: access tokens and their quotas.
