@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use engine::{Engine, EngineSettings, Languages};
+use engine::{Engine, EngineSettings, Languages, Room};
 use serde::{Deserialize, Serialize};
 use store::DataDirectory;
 use vmm::{
@@ -225,8 +225,7 @@ pub(crate) fn engine_over(data: DataDirectory, global: &settings::Global) -> Res
         vmm: backend::chosen(global, &HostFacts::get(global))?,
         data,
         languages: Languages::built_in(),
-        slots: global.slots(),
-        slot_patience: global.slot_patience(),
+        room: Room::Shared { slots: global.slots(), patience: global.slot_patience() },
     }))
 }
 

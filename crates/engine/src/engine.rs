@@ -4,11 +4,10 @@ use std::{
     collections::BTreeMap,
     fs::File,
     sync::Arc,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use images::{KernelBundle, rootfs::RootfsDetails};
-use protocol::message::Process;
 use store::{DataDirectory, Language, snapshot::Catalogue};
 use uuid::Uuid;
 use vmm::{
@@ -18,10 +17,10 @@ use vmm::{
 
 use crate::{
     error::{NotPrepared, RunError},
-    execution::{self, Held, Outcome, Phases, Session},
+    execution::{self, Held, Job, Outcome, Phases, Session},
     languages::Languages,
     request::Request,
-    slots::{Slot, Slots},
+    slots::{Room, Slot, Slots},
     snapshots::UsableSnapshot,
 };
 
@@ -33,10 +32,8 @@ pub struct EngineSettings {
     pub data: DataDirectory,
     /// The languages.
     pub languages: Languages,
-    /// How many microVMs may run at the same time, in all processes that use the data directory.
-    pub slots: u32,
-    /// How long a request may wait for one of them.
-    pub slot_patience: Duration,
+    /// Where its microVMs have their room.
+    pub room: Room,
 }
 
 /// What a microVM starts from.
@@ -57,20 +54,18 @@ pub struct Engine {
     pub(crate) catalogue: Catalogue,
     languages: Languages,
     slots: Slots,
-    slot_patience: Duration,
 }
 
 impl Engine {
     /// An engine. Nothing is touched until something is asked of it.
     pub fn new(settings: EngineSettings) -> Self {
-        let slots = Slots::new(settings.data.run().join("slots"), settings.slots);
+        let slots = Slots::new(settings.data.run().join("slots"), settings.room);
         Self {
             vmm: settings.vmm,
             catalogue: Catalogue::new(settings.data.snapshots()),
             data: settings.data,
             languages: settings.languages,
             slots,
-            slot_patience: settings.slot_patience,
         }
     }
 
@@ -93,7 +88,7 @@ impl Engine {
         trace_id: &str,
     ) -> Result<Outcome, RunError> {
         let mut session = self.open(&request.language.name, machine, start).await?;
-        let executions = session.run(request, Process::Initialised).await;
+        let executions = session.run(request, &Job::of(trace_id)).await;
         let restored = session.restored;
         // Also after an error: it is to be gone when the error is told.
         let phases = session.end().await;
@@ -139,7 +134,7 @@ impl Engine {
 
     /// Waits for room for a microVM.
     pub(crate) async fn slot(&self) -> Result<Slot, RunError> {
-        self.slots.take(self.slot_patience).await.map_err(RunError::Slot)
+        self.slots.take().await.map_err(RunError::Slot)
     }
 
     /// Starts a VMM that waits for a request of this language and size, so that restoring takes no more than loading

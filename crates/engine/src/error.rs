@@ -238,6 +238,18 @@ impl CreateSnapshotError {
     }
 }
 
+/// An error with its causes, in one line.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
+
 /// The end of what guest and VMM printed, as part of an error.
 fn context(last_words: &str) -> String {
     match last_words.trim() {

@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     fs::File,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use protocol::{
@@ -78,6 +78,45 @@ pub struct Outcome {
     pub restored: bool,
 }
 
+/// How a request is run.
+#[derive(Clone, Copy, Debug)]
+pub struct Job<'a> {
+    /// The id under which host and guest speak of it.
+    pub trace_id: &'a str,
+    /// Which process runs the program.
+    pub process: Process,
+}
+
+impl<'a> Job<'a> {
+    /// As requests are run, unless somebody measures.
+    pub fn of(trace_id: &'a str) -> Self {
+        Self { trace_id, process: Process::Initialised }
+    }
+}
+
+/// When a guest got its time, by both clocks of the host.
+#[derive(Clone, Copy, Debug)]
+struct Seeded {
+    wall: SystemTime,
+    steady: Instant,
+}
+
+impl Seeded {
+    /// How far the wall clock may be from where it should be.
+    const TOLERANCE: Duration = Duration::from_millis(500);
+
+    fn now() -> Self {
+        Self { wall: SystemTime::now(), steady: Instant::now() }
+    }
+
+    /// Whether the host's wall clock was set since, or the host has slept.
+    fn has_jumped(self) -> bool {
+        let expected = self.wall + self.steady.elapsed();
+        let apart = expected.duration_since(SystemTime::now()).unwrap_or_else(|error| error.duration());
+        apart > Self::TOLERANCE
+    }
+}
+
 /// What a microVM holds: given back when the session is dropped, after the microVM.
 pub(crate) struct Held {
     /// Its room on the host.
@@ -95,6 +134,7 @@ pub struct Session {
     environment: BTreeMap<String, String>,
     pub(crate) restored: bool,
     pub(crate) phases: Phases,
+    seeded: Seeded,
 }
 
 impl Session {
@@ -108,7 +148,7 @@ impl Session {
     ) -> Result<Self, RunError> {
         let patience = if restored { ANSWER_PATIENCE } else { BOOT_PATIENCE };
         match handshake(vm.as_mut(), patience, &mut phases).await {
-            Ok(client) => Ok(Self { vm, client, _held: held, environment, restored, phases }),
+            Ok(client) => Ok(Self { vm, client, _held: held, environment, restored, phases, seeded: Seeded::now() }),
             Err(error) => {
                 let error = with_fate(vm.as_mut(), error).await;
                 vm.kill().await;
@@ -127,25 +167,41 @@ impl Session {
         self.phases
     }
 
-    /// Rehearses a job of `language` in this microVM, so that the request finds its way translated.
+    /// Rehearses jobs of `language` in this microVM, so that the request finds its way translated.
     pub async fn warm_up(&mut self, language: &LanguageSpec) -> Result<(), RunError> {
-        let Some(rehearsal) = language.rehearsal(&self.environment) else { return Ok(()) };
         for _ in 0..REHEARSALS {
-            let done = self.client.run(rehearsal.clone(), ANSWER_PATIENCE).await;
-            let executions = self.explained(done).await?;
-            if let Some(execution) =
-                executions.first().filter(|e| e.outcome != message::Outcome::Exited { code: 0 })
-            {
-                let reason = format!("the rehearsal ended as {:?}", execution.outcome);
-                return self.explained(Err(GuestError::Failed { reason })).await;
-            }
+            self.rehearse(language).await?;
         }
         Ok(())
     }
 
+    /// Rehearses one.
+    pub async fn rehearse(&mut self, language: &LanguageSpec) -> Result<(), RunError> {
+        let Some(rehearsal) = language.rehearsal(&self.environment) else { return Ok(()) };
+        let done = self.client.run(rehearsal, ANSWER_PATIENCE).await;
+        let executions = self.explained(done).await?;
+        match executions.first().filter(|e| e.outcome != message::Outcome::Exited { code: 0 }) {
+            Some(execution) => {
+                let reason = format!("the rehearsal ended as {:?}", execution.outcome);
+                self.explained(Err(GuestError::Failed { reason })).await
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Whether the guest is still there, and has said nothing unasked.
+    pub fn is_sound(&mut self) -> bool {
+        self.client.is_quiet()
+    }
+
+    /// Waits until it is not.
+    pub async fn unsound(&mut self) {
+        self.client.not_quiet().await;
+    }
+
     /// Runs the request, once for each of its stdins.
-    pub async fn run(&mut self, request: &Request, process: Process) -> Result<Vec<Execution>, RunError> {
-        self.run_bytes(request, request.stdins(), process).await
+    pub async fn run(&mut self, request: &Request, job: &Job<'_>) -> Result<Vec<Execution>, RunError> {
+        self.run_bytes(request, request.stdins(), job).await
     }
 
     /// Runs the request once for each of `stdins`, which need not be text, instead of its own.
@@ -153,12 +209,18 @@ impl Session {
         &mut self,
         request: &Request,
         stdins: Vec<Bytes>,
-        process: Process,
+        job: &Job<'_>,
     ) -> Result<Vec<Execution>, RunError> {
+        if self.seeded.has_jumped() {
+            // One that has waited has the time of before.
+            let reseeded = self.client.reseed(ANSWER_PATIENCE).await;
+            self.explained(reseeded).await?;
+        }
         let since = Instant::now();
         let run = Run {
+            trace_id: job.trace_id.to_owned(),
             runtime: request.language.runtime(&self.environment),
-            process,
+            process: job.process,
             files: request.files.clone(),
             args: request.args.clone(),
             stdins,

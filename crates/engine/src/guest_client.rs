@@ -97,6 +97,17 @@ impl GuestClient {
         }
     }
 
+    /// Whether the channel is open and the agent has said nothing that it was not asked.
+    pub fn is_quiet(&mut self) -> bool {
+        let closed_or_said = self.0.try_read(&mut [0]);
+        closed_or_said.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock)
+    }
+
+    /// Waits until that is not so any more.
+    pub async fn not_quiet(&mut self) {
+        while self.0.readable().await.is_ok() && self.is_quiet() {}
+    }
+
     /// Runs a program. Each execution may take its time limit and `patience`.
     pub async fn run(&mut self, run: Run, patience: Duration) -> Result<Vec<Execution>, GuestError> {
         let doing = "run";
@@ -217,6 +228,7 @@ mod tests {
 
     fn run() -> Run {
         Run {
+            trace_id: "t".to_owned(),
             runtime: Runtime {
                 command: vec![],
                 environment: std::collections::BTreeMap::new(),

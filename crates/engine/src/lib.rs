@@ -5,7 +5,8 @@
 //! ```
 //!
 //! [`request`] and [`answer`] are what users say and get, [`Engine`] is what happens between. It is given a VMM and a
-//! data directory; it reads neither environment nor configuration, and knows neither HTTP nor a command line.
+//! data directory; it reads neither environment nor configuration, and knows neither HTTP nor a command line. [`Pool`](pool::Pool) keeps microVMs
+//! ready for a service that has many requests.
 
 pub mod answer;
 mod engine;
@@ -13,14 +14,16 @@ mod error;
 mod execution;
 pub mod guest_client;
 pub mod languages;
+pub mod pool;
 pub mod request;
 mod slots;
 mod snapshots;
 
 pub use answer::{Answer, Exception, Failure};
 pub use engine::{Engine, EngineSettings, Standby, Start};
-pub use error::{CreateSnapshotError, Fate, NotPrepared, RunError};
-pub use execution::{Outcome, Phases, Session};
+pub use error::{CreateSnapshotError, chain, Fate, NotPrepared, RunError};
+pub use execution::{Job, Outcome, Phases, Session};
 pub use languages::{LanguageSpec, Languages};
 pub use request::{Request, RequestError};
+pub use slots::Room;
 pub use snapshots::{SnapshotStatus, machine, size};

@@ -1,4 +1,6 @@
-//! Room for microVMs, shared by all processes on the host that use the same data directory.
+//! Room for microVMs: shared by all commands that use the same data directory, or a service's own.
+//!
+//! A service hands its numbers out itself ([`Room::Own`]). Commands share theirs:
 //!
 //! ```text
 //! run/slots/queue     locked by the process that is next
@@ -9,10 +11,12 @@
 //! one lock; the one that holds it watches for a slot to be closed. Nobody polls, and nobody is woken in vain.
 
 use std::{
+    collections::BTreeSet,
     fs::{self, File},
     io,
     os::fd::OwnedFd,
     path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -33,6 +37,12 @@ pub enum SlotError {
         /// How long was waited.
         after: Duration,
     },
+    /// All of the service's own are taken, which its pool should have seen to.
+    #[error("all {slots} slots of the service are taken")]
+    Exhausted {
+        /// How many there are.
+        slots: u32,
+    },
     /// The locks cannot be used.
     #[error("cannot use the locks in {}", .path.display())]
     Io {
@@ -44,11 +54,50 @@ pub enum SlotError {
     },
 }
 
-/// The slots of a host.
-#[derive(Clone, Debug)]
-pub(crate) struct Slots {
-    directory: PathBuf,
-    count: u32,
+/// Where an engine's microVMs have their room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Room {
+    /// In all processes that use the data directory together.
+    Shared {
+        /// How many microVMs may run at the same time; at least one.
+        slots: u32,
+        /// How long a request may wait for one of them.
+        patience: Duration,
+    },
+    /// In this process alone, which lets no request wait for them: a pool sees to it that there are enough.
+    Own {
+        /// The number of the first, beyond those that commands share.
+        first: u32,
+        /// How many there are.
+        slots: u32,
+    },
+}
+
+/// The slots of an engine.
+#[derive(Debug)]
+pub(crate) enum Slots {
+    Shared { slots: SharedSlots, patience: Duration },
+    Own(OwnSlots),
+}
+
+impl Slots {
+    /// In this room; locks lie in `directory`.
+    pub(crate) fn new(directory: PathBuf, room: Room) -> Self {
+        match room {
+            Room::Shared { slots, patience } => {
+                Self::Shared { slots: SharedSlots::new(directory, slots), patience }
+            }
+            Room::Own { first, slots } => Self::Own(OwnSlots::new(first, slots)),
+        }
+    }
+
+    /// Takes a slot.
+    pub(crate) async fn take(&self) -> Result<Slot, SlotError> {
+        match self {
+            Self::Shared { slots, patience } => slots.take(*patience).await,
+            Self::Own(slots) => slots.take(),
+        }
+    }
 }
 
 /// A slot that is ours until dropped.
@@ -56,10 +105,50 @@ pub(crate) struct Slots {
 pub(crate) struct Slot {
     /// Its number, from 0.
     pub(crate) number: u32,
-    _lock: File,
+    held: Held,
 }
 
-impl Slots {
+#[derive(Debug)]
+enum Held {
+    Lock { _file: File },
+    Number { free: Arc<Mutex<BTreeSet<u32>>> },
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        if let Held::Number { free } = &self.held {
+            free.lock().unwrap_or_else(PoisonError::into_inner).insert(self.number);
+        }
+    }
+}
+
+/// Numbers of this process alone.
+#[derive(Debug)]
+pub(crate) struct OwnSlots {
+    free: Arc<Mutex<BTreeSet<u32>>>,
+    count: u32,
+}
+
+impl OwnSlots {
+    fn new(first: u32, count: u32) -> Self {
+        Self { free: Arc::new(Mutex::new((first..first.saturating_add(count)).collect())), count }
+    }
+
+    fn take(&self) -> Result<Slot, SlotError> {
+        let number = self.free.lock().unwrap_or_else(PoisonError::into_inner).pop_first();
+        let number = number.ok_or(SlotError::Exhausted { slots: self.count })?;
+        Ok(Slot { number, held: Held::Number { free: Arc::clone(&self.free) } })
+    }
+}
+
+/// Numbers that are locks.
+#[derive(Clone, Debug)]
+pub(crate) struct SharedSlots {
+    directory: PathBuf,
+    count: u32,
+}
+
+impl SharedSlots {
     /// `count` slots, whose locks lie in `directory`.
     pub(crate) fn new(directory: PathBuf, count: u32) -> Self {
         Self { directory, count: count.max(1) }
@@ -90,7 +179,7 @@ impl Slots {
         for number in 0..self.count {
             let file = lock_file(&self.directory.join(number.to_string()))?;
             match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-                Ok(()) => return Ok(Some(Slot { number, _lock: file })),
+                Ok(()) => return Ok(Some(Slot { number, held: Held::Lock { _file: file } })),
                 Err(Errno::WOULDBLOCK) => {}
                 Err(error) => return Err(error.into()),
             }
@@ -156,9 +245,9 @@ fn lock_file(path: &Path) -> io::Result<File> {
 mod tests {
     use super::*;
 
-    fn slots(count: u32) -> (tempfile::TempDir, Slots) {
+    fn slots(count: u32) -> (tempfile::TempDir, SharedSlots) {
         let directory = tempfile::tempdir().unwrap();
-        let slots = Slots::new(directory.path().join("slots"), count);
+        let slots = SharedSlots::new(directory.path().join("slots"), count);
         (directory, slots)
     }
 
@@ -170,6 +259,16 @@ mod tests {
         assert_eq!((first.number, second.number), (0, 1));
         drop(first);
         assert_eq!(slots.take(Duration::from_secs(5)).await.unwrap().number, 0);
+    }
+
+    #[test]
+    fn a_services_own_slots_are_each_given_once_and_never_waited_for() {
+        let slots = OwnSlots::new(10_000, 2);
+        let (first, second) = (slots.take().unwrap(), slots.take().unwrap());
+        assert_eq!((first.number, second.number), (10_000, 10_001));
+        assert!(matches!(slots.take(), Err(SlotError::Exhausted { slots: 2 })));
+        drop(first);
+        assert_eq!(slots.take().unwrap().number, 10_000);
     }
 
     #[tokio::test]

@@ -9,7 +9,7 @@ use std::{
 };
 
 use images::{KernelBundle, Progress, Sha256Digest};
-use protocol::{GENERATION, message::Process};
+use protocol::GENERATION;
 use store::{
     Language,
     snapshot::{
@@ -26,7 +26,7 @@ use vmm::{
 use crate::{
     engine::{Engine, Standby},
     error::{CreateSnapshotError, NotPrepared, RunError},
-    execution::{self, BOOT_PATIENCE, PREPARE_PATIENCE, Phases, Session},
+    execution::{self, BOOT_PATIENCE, Job, PREPARE_PATIENCE, Phases, Session},
     guest_client::GuestClient,
     languages::LanguageSpec,
     request::Request,
@@ -271,7 +271,7 @@ async fn prove(
     let request =
         Request::from_code(spec.name.as_str(), code.to_owned(), String::new(), None, engine.languages());
     let request = request.map_err(|error| CreateSnapshotError::Proof { answer: error.to_string() })?;
-    let executions = session.run(&request, Process::Initialised).await;
+    let executions = session.run(&request, &Job::of("proof")).await;
     session.end().await;
     match executions?.first() {
         Some(execution) if execution.stdout.bytes.0 == expected.as_bytes() => Ok(()),

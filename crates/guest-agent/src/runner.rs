@@ -1,6 +1,6 @@
 //! The runner: does what the host asks for, one message after the other.
 
-use std::{fs::File, os::fd::AsFd as _, time::Duration};
+use std::{fs::File, io::Write as _, os::fd::AsFd as _, time::Duration};
 
 use protocol::{
     Bytes, GENERATION,
@@ -39,6 +39,8 @@ pub(crate) fn run() -> Result<(), Fault> {
     let exits = is_socket.then(|| Exits::from(exits));
     let random = File::options().write(true).open("/dev/random").doing("open /dev/random")?;
     std::fs::write("/proc/self/oom_score_adj", "-1000").doing("be exempt from the out-of-memory killer")?;
+    // Before the root is entered, where there is none.
+    let log = File::options().write(true).open("/dev/kmsg").doing("open the kernel's log")?;
     let hierarchy = Hierarchy::open()?;
     umask(Mode::from_raw_mode(0o022));
     limit_ipc()?;
@@ -48,6 +50,7 @@ pub(crate) fn run() -> Result<(), Fault> {
     // Inherited by everything that runs from here on: no setuid program of an image gives rights to a job.
     set_no_new_privs(true).doing("give up new privileges")?;
     let mut runner = Runner {
+        log,
         exits,
         home: None,
         hierarchy: &hierarchy,
@@ -60,7 +63,13 @@ pub(crate) fn run() -> Result<(), Fault> {
     };
     runner.home = Some(runner.take_home()?);
     while let Some(message) = channel.receive()? {
+        let trace_id = match &message {
+            HostMessage::Run(run) => run.trace_id.clone(),
+            _ => String::new(),
+        };
         if let Err(fault) = runner.serve(message, &mut channel) {
+            // Critical, so that it passes `quiet` and the host sees it among the microVM's last words.
+            runner.log(2, &trace_id, &format!("failed: {fault}"));
             channel.send(&GuestMessage::Failed { reason: fault.to_string() })?;
         }
     }
@@ -106,6 +115,7 @@ fn available_memory() -> Result<u64, Fault> {
 /// The run of a program of ours.
 fn exercise(runtime: Runtime, files: Vec<message::File>) -> Run {
     Run {
+        trace_id: String::new(),
         runtime,
         process: Process::Rehearsal,
         files,
@@ -116,6 +126,8 @@ fn exercise(runtime: Runtime, files: Vec<message::File>) -> Run {
 }
 
 struct Runner<'a> {
+    /// The kernel's log.
+    log: File,
     hierarchy: &'a Hierarchy,
     /// Where the kernel announces exits, if it does.
     exits: Option<Exits>,
@@ -133,6 +145,12 @@ struct Runner<'a> {
 }
 
 impl<'a> Runner<'a> {
+    /// Writes a line about a request to the kernel's log, with a priority of syslog(3). The id is that of the host's log.
+    fn log(&mut self, priority: u8, trace_id: &str, line: &str) {
+        // In one write, which is one record. There is no one to tell if this fails.
+        let _ = self.log.write_all(format!("<{priority}>guest agent: run {trace_id}: {line}\n").as_bytes());
+    }
+
     fn serve(&mut self, message: HostMessage, channel: &mut Channel) -> Result<(), Fault> {
         match message {
             HostMessage::Hello { generation: _ } => {
@@ -153,6 +171,10 @@ impl<'a> Runner<'a> {
             }
             HostMessage::Run(run) => {
                 let rehearsal = run.process == Process::Rehearsal;
+                if !rehearsal {
+                    // What the kernel says after this, of memory or a program's fault, is about this request.
+                    self.log(6, &run.trace_id, &format!("{} executions", run.stdins.len()));
+                }
                 let only = run.stdins.len() == 1 && !rehearsal;
                 for (index, stdin) in run.stdins.iter().enumerate() {
                     let (mut execution, remains, group) = self.execute(&run, stdin, only)?;

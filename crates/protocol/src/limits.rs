@@ -16,6 +16,9 @@ pub const MAX_FILE_NAME_BYTES: usize = 255;
 /// The longest stdin of one execution, in bytes.
 pub const MAX_STDIN_BYTES: usize = 1_000_000;
 
+/// The longest trace id, in bytes: a UUID with its hyphens, or the 32 digits of a W3C trace.
+pub const MAX_TRACE_ID_BYTES: usize = 64;
+
 /// The most executions in one batch.
 pub const MAX_EXECUTIONS: usize = 1_000;
 

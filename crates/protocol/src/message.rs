@@ -130,6 +130,9 @@ pub struct File {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Run {
+    /// The id under which the host's log speaks of it, for the guest's: at most
+    /// [`crate::limits::MAX_TRACE_ID_BYTES`] letters, digits and hyphens.
+    pub trace_id: String,
     /// The language.
     pub runtime: Runtime,
     /// Which process runs the program.

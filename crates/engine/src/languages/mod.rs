@@ -86,6 +86,7 @@ impl LanguageSpec {
     pub(crate) fn rehearsal(&self, image: &BTreeMap<String, String>) -> Option<Run> {
         let programs = PROGRAMS.iter().find(|programs| programs.language == self.name.as_str())?;
         Some(Run {
+            trace_id: "rehearsal".to_owned(),
             runtime: self.runtime(image),
             process: Process::Rehearsal,
             files: vec![File { name: self.main_file.clone(), content: programs.rehearsal.into() }],
