@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use engine::{Engine, Languages, Request, Start, request::Stdin};
+use engine::{Engine, Job, Languages, Request, Start, request::Stdin};
 use protocol::message::{Execution, File, Outcome, Process};
 use vmm::MachineSpec;
 
@@ -68,10 +68,12 @@ impl Program {
             args: self.args.clone(),
             stdin: Stdin::One(String::new()),
             timeout: self.timeout,
+            memory_mib: None,
         };
         let stdins = vec![self.stdin.clone().into()];
-        let initialised = session.run_bytes(&request, stdins.clone(), Process::Initialised).await?;
-        let fresh = session.run_bytes(&request, stdins, Process::Fresh).await?;
+        let job = |process| Job { trace_id: "differential", process };
+        let initialised = session.run_bytes(&request, stdins.clone(), &job(Process::Initialised)).await?;
+        let fresh = session.run_bytes(&request, stdins, &job(Process::Fresh)).await?;
         session.end().await;
         Ok((seen(initialised)?, seen(fresh)?))
     }

@@ -2,7 +2,7 @@
 
 use std::{path::Path, sync::Arc, time::Duration};
 
-use engine::{Engine, EngineSettings, Languages};
+use engine::{Engine, EngineSettings, Languages, Room};
 use images::KernelBundle;
 use store::DataDirectory;
 use vmm::{
@@ -78,8 +78,7 @@ impl TestHost {
             vmm: Arc::new(vmm),
             data: DataDirectory::new(self.data().to_owned()),
             languages: Languages::built_in(),
-            slots: SLOTS,
-            slot_patience: Duration::from_secs(600),
+            room: Room::Shared { slots: SLOTS, patience: Duration::from_secs(600) },
         })
     }
 

@@ -3,8 +3,7 @@
 use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
 
 use e2e::{TestHost, stand_in, wiring};
-use engine::{Languages, Request, Start};
-use protocol::message::Process;
+use engine::{Job, Languages, Request, Start};
 use serde_json::json;
 use vmm::{MachineSpec, Placement, RestoreSpec, SnapshotFiles, Snapshots as _};
 
@@ -80,7 +79,7 @@ fn a_batch_is_answered_in_one_clone() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let answers = runtime.block_on(async {
         let mut session = engine.open(&request.language.name, machine, Start::Snapshot).await.unwrap();
-        let answers = session.run(&request, Process::Initialised).await.unwrap();
+        let answers = session.run(&request, &Job::of("test")).await.unwrap();
         session.end().await;
         answers
     });

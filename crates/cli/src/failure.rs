@@ -83,6 +83,7 @@ macro_rules! with_hint {
 with_hint!(
     engine::CreateSnapshotError,
     engine::RunError,
+    server::tokens::OpenError,
     images::OpenKernelError,
     store::garbage::GarbageError,
     images::oci::CreateFromImageError,

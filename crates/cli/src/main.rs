@@ -32,13 +32,25 @@ fn main() -> ExitCode {
     output::start_logging(arguments.global.verbose);
     // For registries and object storage. It fails where there is one already, which is then as good.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+    let is_service = matches!(arguments.command, Command::Api(_));
+    let mut builder = if is_service {
+        tokio::runtime::Builder::new_multi_thread()
+    } else {
+        tokio::runtime::Builder::new_current_thread()
+    };
+    let runtime = match builder.enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
             return failure::Failure::host(anyhow::Error::new(error).context("cannot start")).report();
         }
     };
-    let ended = runtime.block_on(signals::until_signal(commands::run(arguments.command, &arguments.global)));
+    let work = commands::run(arguments.command, &arguments.global);
+    // A service ends itself: what runs is finished first.
+    let ended = if is_service {
+        signals::Ended::Done(runtime.block_on(work))
+    } else {
+        runtime.block_on(signals::until_signal(work))
+    };
     // A thread that still waits for a lock must not keep the process.
     runtime.shutdown_background();
     match ended {

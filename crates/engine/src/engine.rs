@@ -74,6 +74,11 @@ impl Engine {
         &self.languages
     }
 
+    /// Whether a language has an image, without which none of its programs can be run.
+    pub fn has_image(&self, language: &Language) -> bool {
+        self.data.image(language).is_file()
+    }
+
     /// The snapshots.
     pub fn catalogue(&self) -> &Catalogue {
         &self.catalogue

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
+pub use protocol::limits;
 use protocol::{
     Bytes,
     limits::{
@@ -20,6 +21,9 @@ pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 /// The bounds of what a request may say, in seconds.
 pub const TIMEOUT_SECONDS: std::ops::RangeInclusive<f64> = 1.0..=300.0;
 
+/// The same of memory, in MiB.
+pub const MEMORY_MIB: std::ops::RangeInclusive<u32> = 128..=65_536;
+
 /// A request that can be run.
 #[derive(Clone, Debug)]
 pub struct Request {
@@ -33,6 +37,8 @@ pub struct Request {
     pub stdin: Stdin,
     /// How long each execution may take.
     pub timeout: Duration,
+    /// How much memory its microVM is to have, in MiB, where it says so.
+    pub memory_mib: Option<u32>,
 }
 
 /// What a program reads, and so how often it is run.
@@ -83,6 +89,8 @@ struct Fields {
     args: Option<Vec<String>>,
     #[serde(default)]
     timeout: Option<f64>,
+    #[serde(default)]
+    memory_mb: Option<u32>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -138,6 +146,11 @@ impl Request {
         Self::check(fields, languages)
     }
 
+    /// How many executions it is.
+    pub fn executions(&self) -> u32 {
+        u32::try_from(self.stdin.all().len()).unwrap_or(u32::MAX)
+    }
+
     fn check(fields: Fields, languages: &Languages) -> Result<Self, RequestError> {
         let language = languages
             .find(&fields.language)
@@ -154,6 +167,7 @@ impl Request {
             args: check_args(fields.args.unwrap_or_default())?,
             stdin: check_stdin(fields.stdin)?,
             timeout: check_timeout(fields.timeout)?,
+            memory_mib: check_memory(fields.memory_mb)?,
             language,
         })
     }
@@ -264,6 +278,16 @@ fn check_timeout(timeout: Option<f64>) -> Result<Duration, RequestError> {
         return Err(invalid(format!("timeout: {seconds} is not within {least} to {most} seconds")));
     }
     Ok(Duration::from_secs_f64(seconds))
+}
+
+fn check_memory(memory_mib: Option<u32>) -> Result<Option<u32>, RequestError> {
+    match memory_mib {
+        Some(mib) if !MEMORY_MIB.contains(&mib) => {
+            let (least, most) = (MEMORY_MIB.start(), MEMORY_MIB.end());
+            Err(invalid(format!("memory_mb: {mib} is not within {least} to {most} MiB")))
+        }
+        memory_mib => Ok(memory_mib),
+    }
 }
 
 fn invalid(what: impl Into<String>) -> RequestError {

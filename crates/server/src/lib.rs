@@ -1,6 +1,27 @@
-//! The HTTP service: requests in, the engine asked, answers out.
+//! The HTTP service: requests in, the engine's pool asked, answers out.
 //!
-//! Nothing here knows a VMM or a command line; what a request may cost is the engine's to say, who may ask for it is
-//! said in [`tokens`].
+//! ```text
+//! connection ─▶ listen ─▶ routes/* ─▶ caller (who asks) ─▶ Pool::run ─▶ the page's JSON
+//!               limits    parse       tokens, quotas       microVM
+//! ```
+//!
+//! Nothing here knows a VMM or a command line, reads the environment or a configuration: what holds is given as
+//! [`Settings`]. What a request may cost is the pool's to say, who may ask for it is said in [`tokens`]. Messages of errors
+//! are the page's; causes go to the log alone.
 
+mod body;
+mod caller;
+mod error;
+mod listen;
+mod openapi;
+mod routes;
+mod service;
+mod settings;
 pub mod tokens;
+mod trace;
+mod types;
+
+pub use listen::Listening;
+pub use openapi::document;
+pub use service::Service;
+pub use settings::{Connections, Policy, Settings};

@@ -1,5 +1,6 @@
 //! The commands.
 
+mod api;
 mod benchmark;
 mod completions;
 mod customize;
@@ -33,6 +34,8 @@ pub(crate) enum Command {
     Host(run::HostArgs),
     /// Runs a program, or a whole request, in the best microVM there is and prints the answer as JSON
     Run(run::RunArgs),
+    /// Serves the HTTP API, with microVMs that wait for requests
+    Api(api::ApiArgs),
     /// Shows what takes space and serves nobody, and removes it: unused layers, stale snapshots, interrupted downloads
     Prune(prune::PruneArgs),
     /// Measures boots, snapshots, restores and runs, beside the native interpreter
@@ -50,6 +53,7 @@ pub(crate) async fn run(command: Command, global: &Global) -> Result<ExitCode, F
         Command::Snapshot(command) => snapshot::run(command, global).await,
         Command::Host(args) => run::host(args, global).await,
         Command::Run(args) => run::run(args, global).await,
+        Command::Api(args) => api::run(args, global).await,
         Command::Prune(args) => prune::run(&args, global).await,
         Command::Benchmark(args) => benchmark::run(args, global).await,
         Command::Completions(args) => completions::run(&args),

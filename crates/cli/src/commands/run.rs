@@ -109,7 +109,9 @@ pub(super) async fn run(args: RunArgs, global: &Global) -> Result<ExitCode, Fail
         })?;
         args.program.request(&lang)?
     };
-    answer(request, None, Start::Best, &args.bucket, global).await
+    let machine = request.as_ref().ok().and_then(|request| request.memory_mib);
+    let machine = machine.map(|memory_mib| MachineSpec { memory_mib, ..DEFAULT_MACHINE });
+    answer(request, machine, Start::Best, &args.bucket, global).await
 }
 
 impl Program {

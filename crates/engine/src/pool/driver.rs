@@ -136,7 +136,7 @@ enum Order {
 #[derive(Clone)]
 pub struct Pool {
     shared: Arc<Shared>,
-    tasks: Arc<Vec<Task>>,
+    _tasks: Arc<Vec<Task>>,
 }
 
 /// A task that ends with its owner.
@@ -201,14 +201,14 @@ impl Pool {
         });
         let time = tokio::spawn(keep_time(Arc::clone(&shared)));
         let snapshots = tokio::spawn(keep_looking(Arc::clone(&shared)));
-        Self { shared, tasks: Arc::new(vec![Task(time), Task(snapshots)]) }
+        Self { shared, _tasks: Arc::new(vec![Task(time), Task(snapshots)]) }
     }
 
     /// Runs `request` in a microVM of its own. Dropping the future ends the microVM.
     pub async fn run(&self, request: &Request, admission: Admission) -> Result<Outcome, PoolError> {
         let since = Instant::now();
         let Admission { tenant, machine, trace_id } = admission;
-        let executions = u32::try_from(request.stdin.all().len()).unwrap_or(u32::MAX);
+        let executions = request.executions();
         let key = PoolKey { language: request.language.name.clone(), machine };
         let (ticket, handed) = self.arrive(tenant, key, executions);
         let handed = handed.await.unwrap_or(Err(PoolError::Refused(Refusal::Stopping)));

@@ -139,6 +139,7 @@ fn conversation() -> Vec<(String, u32)> {
     };
     let request = request();
     let run = HostMessage::Run(Run {
+        trace_id: "by-hand".to_owned(),
         runtime: request.language.runtime(&std::collections::BTreeMap::new()),
         process: Process::Initialised,
         files: request.files.clone(),

@@ -3,8 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use engine::{Engine, Phases, Session};
-use protocol::message::Process;
+use engine::{Engine, Job, Phases, Session};
 
 use crate::{
     backend::{Backend, HELLO, MACHINE, python, request, runtime},
@@ -79,7 +78,7 @@ async fn waiting(engine: &Engine) -> Result<Sample> {
 
 /// Runs Hello World, whose answer has to be right, and ends the microVM.
 pub(crate) async fn answered(mut session: Session) -> Result<Phases> {
-    let executions = session.run(&request(), Process::Initialised).await?;
+    let executions = session.run(&request(), &Job::of("figures")).await?;
     let phases = session.end().await;
     let execution = executions.first().context("there is no execution")?;
     ensure!(execution.stdout.bytes.0 == HELLO.1.as_bytes(), "it answered {execution:?}");

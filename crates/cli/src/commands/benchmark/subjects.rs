@@ -15,9 +15,8 @@
 use std::{fmt, sync::Arc, time::Instant};
 
 use anyhow::{Context as _, anyhow};
-use engine::{Engine, LanguageSpec, Request, Session, Start};
+use engine::{Engine, Job, LanguageSpec, Request, Session, Start};
 use images::{GUEST_AGENT, Quiet};
-use protocol::message::Process;
 use vmm::MachineSpec;
 
 use super::{
@@ -258,7 +257,7 @@ impl<'a> Workload<'a> {
 
     /// Runs the program, whose answer has to be right.
     async fn run(&self, session: &mut Session) -> Result<(), Failure> {
-        let executions = session.run(&self.request, Process::Initialised).await.or_fail()?;
+        let executions = session.run(&self.request, &Job::of("benchmark")).await.or_fail()?;
         match executions.first() {
             Some(execution) if execution.stdout.bytes.0 == self.hello.answer.as_bytes() => Ok(()),
             other => Err(Failure::host(anyhow!("the microVM answered wrongly: {other:?}"))),

@@ -1,0 +1,132 @@
+//! Connections: accepted within bounds, served with deadlines, and ended gracefully.
+
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+
+use axum::{Router, body::Body, extract::ConnectInfo, http::Request};
+use hyper::body::Incoming;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+    time::timeout,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tower::ServiceExt as _;
+
+use crate::settings::Connections;
+
+/// How long to wait before accepting again when it failed, for want of file descriptors most likely.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// How long a client's host may be silent before it is asked whether it is still there, and how often it is asked.
+const KEEPALIVE: Duration = Duration::from_secs(30);
+
+/// The longest head of a request, in bytes, its lines of headers and the buffer that a connection keeps.
+const MAX_HEAD_BYTES: usize = 32 << 10;
+
+/// A service that listens.
+#[derive(Debug)]
+pub struct Listening {
+    listener: TcpListener,
+    connections: Connections,
+}
+
+impl Listening {
+    /// Over a listener that is bound.
+    pub fn over(listener: TcpListener, connections: Connections) -> Self {
+        Self { listener, connections }
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// Serves until `stop` is cancelled, then lets connections end their request; when `cut` is cancelled, cuts them
+    /// off.
+    pub async fn serve(self, router: Router, stop: CancellationToken, cut: CancellationToken) {
+        let places = Arc::new(Semaphore::new(self.connections.most));
+        let tasks = TaskTracker::new();
+        loop {
+            let accepted = tokio::select! {
+                () = stop.cancelled() => break,
+                accepted = accept(&self.listener, &places) => accepted,
+            };
+            let (stream, peer, place) = match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept a connection");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            };
+            let (router, connections) = (router.clone(), self.connections.clone());
+            let (stop, cut) = (stop.clone(), cut.clone());
+            tasks.spawn(async move {
+                tokio::select! {
+                    () = cut.cancelled() => {}
+                    () = serve_one(stream, peer, router, &connections, stop) => {}
+                }
+                drop(place);
+            });
+        }
+        drop(self.listener);
+        tasks.close();
+        tasks.wait().await;
+    }
+}
+
+async fn accept(
+    listener: &TcpListener,
+    places: &Arc<Semaphore>,
+) -> io::Result<(TcpStream, SocketAddr, tokio::sync::OwnedSemaphorePermit)> {
+    let place = Arc::clone(places).acquire_owned().await.map_err(io::Error::other)?;
+    let (stream, peer) = listener.accept().await?;
+    // Small answers are to leave at once.
+    stream.set_nodelay(true)?;
+    rustix::net::sockopt::set_socket_keepalive(&stream, true)?;
+    rustix::net::sockopt::set_tcp_keepidle(&stream, KEEPALIVE)?;
+    rustix::net::sockopt::set_tcp_keepintvl(&stream, KEEPALIVE / 3)?;
+    // Also where what was sent is not taken.
+    rustix::net::sockopt::set_tcp_user_timeout(&stream, 90_000)?;
+    Ok((stream, peer, place))
+}
+
+async fn serve_one(
+    stream: TcpStream,
+    peer: SocketAddr,
+    router: Router,
+    connections: &Connections,
+    stop: CancellationToken,
+) {
+    // A connection on which nothing is said is closed after the longer of the two: hyper has one deadline for the head of
+    // a request and for the pause before it, so the shorter one is for the first.
+    match timeout(connections.header_timeout, stream.readable()).await {
+        Ok(Ok(())) => {}
+        _ => return,
+    }
+    let service = hyper::service::service_fn(move |request: Request<Incoming>| {
+        let mut request = request.map(Body::new);
+        request.extensions_mut().insert(ConnectInfo(peer));
+        router.clone().oneshot(request)
+    });
+    let mut builder = hyper::server::conn::http1::Builder::new();
+    builder
+        .timer(TokioTimer::new())
+        .header_read_timeout(connections.idle_timeout)
+        .max_buf_size(MAX_HEAD_BYTES)
+        .half_close(false);
+    let connection = builder.serve_connection(TokioIo::new(stream), service);
+    tokio::pin!(connection);
+    let served: Result<(), hyper::Error> = tokio::select! {
+        served = connection.as_mut() => served,
+        () = stop.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = served {
+        tracing::debug!(%peer, error = engine::chain(&error), "a connection ended");
+    }
+}
+

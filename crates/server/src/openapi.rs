@@ -1,0 +1,162 @@
+//! The `OpenAPI` document: from the routes, and for requests from the bounds that the engine and the protocol keep.
+
+use engine::{
+    Languages,
+    request::{
+        MEMORY_MIB, TIMEOUT_SECONDS,
+        limits::{MAX_ARGS, MAX_EXECUTIONS, MAX_FILE_NAME_BYTES, MAX_FILES, MAX_STDIN_BYTES},
+    },
+};
+use serde_json::{Value, json};
+use utoipa::{OpenApi, PartialSchema, ToSchema, openapi::{RefOr, Schema}};
+
+use crate::routes;
+
+/// What is said about all of it.
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "LLM-Firecracker",
+        description = "Runs programs in microVMs, each request in one of its own that was restored from a snapshot.",
+        license(name = "Apache-2.0", identifier = "Apache-2.0"),
+    ),
+    tags(
+        (name = "run", description = "Programs"),
+        (name = "languages", description = "What they may be written in"),
+        (name = "status", description = "What the service does"),
+        (name = "health", description = "For supervisors and load balancers; without a token"),
+    ),
+)]
+struct Document;
+
+/// The request of `run`, which [`engine::Request`] reads: its schema says what that takes.
+pub(crate) struct RunRequest;
+
+/// The request of `execute`: the same, with one stdin.
+pub(crate) struct ExecuteRequest;
+
+impl PartialSchema for RunRequest {
+    fn schema() -> RefOr<Schema> {
+        RefOr::T(Schema::default())
+    }
+}
+
+impl ToSchema for RunRequest {}
+
+impl PartialSchema for ExecuteRequest {
+    fn schema() -> RefOr<Schema> {
+        RefOr::T(Schema::default())
+    }
+}
+
+impl ToSchema for ExecuteRequest {}
+
+/// The document, as JSON.
+pub fn document() -> Value {
+    let (_, described) = routes::all().split_for_parts();
+    let document = Document::openapi().merge_from(described);
+    let mut document = serde_json::to_value(&document).unwrap_or_default();
+    let schemas = &mut document["components"]["schemas"];
+    // utoipa's types cannot say all of it: patterns, `contains`, alternatives of required fields.
+    schemas["RunRequest"] = request_schema(&stdin_of_run());
+    schemas["ExecuteRequest"] = request_schema(&json!({ "type": ["string", "null"], "maxLength": MAX_STDIN_BYTES }));
+    document["components"]["securitySchemes"] = json!({
+        "bearer": { "type": "http", "scheme": "bearer" },
+        "header": { "type": "apiKey", "in": "header", "name": "X-Access-Token" },
+        "query": { "type": "apiKey", "in": "query", "name": "access_token" },
+    });
+    // The empty one: a service on this machine asks for no token.
+    document["security"] = json!([{ "bearer": [] }, { "header": [] }, { "query": [] }, {}]);
+    document
+}
+
+fn stdin_of_run() -> Value {
+    json!({
+        "description": "What the program reads. A list runs it once for each of its strings, and the answer is a list. \
+            At most 1,000,000 bytes each, 8 MiB together.",
+        "oneOf": [
+            { "type": "null" },
+            { "type": "string", "maxLength": MAX_STDIN_BYTES },
+            { "type": "array", "items": { "type": "string", "maxLength": MAX_STDIN_BYTES }, "minItems": 1,
+              "maxItems": MAX_EXECUTIONS },
+        ],
+    })
+}
+
+/// What a request may say, for documents and their readers; [`engine::Request`] is what checks it.
+fn request_schema(stdin: &Value) -> Value {
+    let languages = Languages::built_in();
+    let names = languages.iter().flat_map(|spec| {
+        std::iter::once(spec.name.to_string()).chain(spec.aliases.iter().cloned())
+    });
+    let names: Vec<String> = names.collect();
+    let nullable = |mut schema: Value| {
+        schema["type"] = json!([schema["type"], "null"]);
+        schema
+    };
+    let main_files: Vec<&str> = languages.iter().map(|spec| spec.main_file.as_str()).collect();
+    let file = json!({
+        "type": "object",
+        "properties": {
+            "name": {
+                "type": "string",
+                "description": "A relative path without empty parts, `.` and `..`.",
+                "minLength": 1,
+                "maxLength": MAX_FILE_NAME_BYTES,
+                "pattern": NAME_PATTERN,
+                "example": "main.py",
+            },
+            "content": { "type": "string", "example": "print('Hello from Python!')" },
+        },
+        "required": ["name", "content"],
+        "additionalProperties": false,
+    });
+    let files = json!({
+        "type": "array",
+        "description": "The program's files; 8 MiB together. One of them is the program, by the name that its \
+            language says (main.py). No name is there twice, and none is both a file and a directory.",
+        "items": file,
+        "minItems": 1,
+        "maxItems": MAX_FILES,
+        "contains": { "type": "object", "properties": { "name": { "enum": main_files } }, "required": ["name"] },
+    });
+    let argument = json!({ "type": "string", "pattern": "^[^\\u0000]*$" });
+    let arguments = json!({
+        "type": "array", "description": "The program's arguments; 64 KiB together.",
+        "items": argument, "maxItems": MAX_ARGS,
+    });
+    let timeout = json!({
+        "type": "number", "description": "How long each execution may take, in seconds. Default: 10.",
+        "minimum": TIMEOUT_SECONDS.start(), "maximum": TIMEOUT_SECONDS.end(),
+    });
+    let memory = json!({
+        "type": "integer", "description": "How much memory the microVM is to have, in MiB: the smallest snapshot that has \
+            it is restored; where there is none, a microVM boots, which takes seconds.",
+        "minimum": MEMORY_MIB.start(), "maximum": MEMORY_MIB.end(),
+    });
+    json!({
+        "type": "object",
+        "properties": {
+            "language": { "type": "string", "enum": names, "example": "python" },
+            "files": nullable(files),
+            "code": { "type": ["string", "null"], "description": "A single file, instead of `files`." },
+            "stdin": stdin,
+            "args": nullable(arguments),
+            "timeout": nullable(timeout),
+            "memory_mb": nullable(memory),
+        },
+        "required": ["language"],
+        "oneOf": [
+            { "required": ["files"], "properties": { "files": { "type": "array" }, "code": { "type": "null" } } },
+            { "required": ["code"], "properties": { "code": { "type": "string" }, "files": { "type": "null" } } },
+        ],
+        "additionalProperties": false,
+        "example": {
+            "language": "python",
+            "files": [{ "name": "main.py", "content": "print('Hello from Python!')" }],
+        },
+    })
+}
+
+/// Relative, with no empty part and no part that is `.` or `..`; no NUL.
+const NAME_PATTERN: &str = r"^(?!/)(?!.*//)(?!(.*/)?\.{1,2}(/|$))(?!.*/$)[^\u0000]+$";

@@ -1,0 +1,63 @@
+//! `POST /api/v1/execute`: one program, one stdin, a flat answer.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use axum::{
+    Extension, Json,
+    body::Body,
+    extract::{ConnectInfo, State},
+    http::{HeaderMap, Uri},
+    response::{IntoResponse as _, Response},
+};
+use engine::{RequestError, request::Stdin};
+
+use super::run::{Asked, answer};
+use crate::{
+    error::ApiError,
+    service::{Shared, peer},
+    trace::TraceId,
+    types::{ExecuteAnswer, Failed},
+};
+
+/// Runs a program once, in a microVM of its own.
+#[utoipa::path(
+    post,
+    path = "/api/v1/execute",
+    tag = "run",
+    request_body(content = crate::openapi::ExecuteRequest, content_type = "application/json"),
+    responses(
+        (status = 200, description = "It ran, however it ended", body = ExecuteAnswer),
+        (status = 400, description = "E006, E007: not a request that can be run", body = Failed),
+        (status = 401, description = "E003, E004: token invalid or missing", body = Failed),
+        (status = 403, description = "E011: the token does not allow it", body = Failed),
+        (status = 408, description = "E001: the body did not come in time", body = Failed),
+        (status = 413, description = "E005, E007: stdin, or the whole request, too long", body = Failed),
+        (status = 429, description = "E002: a quota of the token is used up", body = Failed),
+        (status = 500, description = "E010: internal error", body = Failed),
+        (status = 503, description = "E001, E008, E009: waited too long, server busy, or language not prepared", body = Failed),
+    )
+)]
+pub(super) async fn execute(
+    State(shared): State<Arc<Shared>>,
+    Extension(trace_id): Extension<TraceId>,
+    connection: Option<Extension<ConnectInfo<SocketAddr>>>,
+    headers: HeaderMap,
+    uri: Uri,
+    body: Body,
+) -> Response {
+    let asked = Asked { headers: &headers, uri: &uri, peer: peer(connection.as_deref()) };
+    let only_one = |request: &engine::Request| match request.stdin {
+        Stdin::One(_) => Ok(()),
+        Stdin::Batch(_) => {
+            Err(RequestError::Invalid("stdin: a string is asked for; /api/v1/run takes lists".to_owned()))
+        }
+    };
+    let outcome = match answer(&shared, &trace_id, asked, body, only_one).await {
+        Ok(outcome) => outcome,
+        Err(error) => return error.respond(&trace_id),
+    };
+    match ExecuteAnswer::only(outcome.answer, outcome.phases.queue) {
+        Some(answer) => Json(answer).into_response(),
+        None => ApiError::Internal("an answer without an execution".to_owned()).respond(&trace_id),
+    }
+}

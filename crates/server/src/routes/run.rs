@@ -1,0 +1,111 @@
+//! `POST /api/v1/run`: the page's requests and responses.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use axum::{
+    Extension, Json,
+    body::Body,
+    extract::{ConnectInfo, State},
+    http::{HeaderMap, Uri},
+    response::{IntoResponse as _, Response},
+};
+use engine::{Outcome, Request, RequestError, pool::{Admission, PoolError}};
+
+use crate::{
+    caller::Asker,
+    error::ApiError,
+    service::{Shared, peer},
+    settings::Policy,
+    trace::TraceId,
+    types::{Failed, RunAnswers},
+};
+
+/// Runs a program, once for each stdin, in a microVM of its own.
+#[utoipa::path(
+    post,
+    path = "/api/v1/run",
+    tag = "run",
+    request_body(content = crate::openapi::RunRequest, content_type = "application/json"),
+    responses(
+        (status = 200, description = "It ran, however it ended; a list for a batch", body = RunAnswers),
+        (status = 400, description = "E006, E007: not a request that can be run", body = Failed),
+        (status = 401, description = "E003, E004: token invalid or missing", body = Failed),
+        (status = 403, description = "E011: the token does not allow it", body = Failed),
+        (status = 408, description = "E001: the body did not come in time", body = Failed),
+        (status = 413, description = "E005, E007: stdin, or the whole request, too long", body = Failed),
+        (status = 429, description = "E002: a quota of the token is used up", body = Failed),
+        (status = 500, description = "E010: internal error", body = Failed),
+        (status = 503, description = "E001, E008, E009: waited too long, server busy, or language not prepared", body = Failed),
+    )
+)]
+pub(super) async fn run(
+    State(shared): State<Arc<Shared>>,
+    Extension(trace_id): Extension<TraceId>,
+    connection: Option<Extension<ConnectInfo<SocketAddr>>>,
+    headers: HeaderMap,
+    uri: Uri,
+    body: Body,
+) -> Response {
+    let asked = Asked { headers: &headers, uri: &uri, peer: peer(connection.as_deref()) };
+    match answer(&shared, &trace_id, asked, body, |_| Ok(())).await {
+        Ok(outcome) => Json(outcome.answer).into_response(),
+        Err(error) => error.respond(&trace_id),
+    }
+}
+
+/// How a request came, besides its body.
+pub(super) struct Asked<'a> {
+    pub(super) headers: &'a HeaderMap,
+    pub(super) uri: &'a Uri,
+    pub(super) peer: Option<std::net::IpAddr>,
+}
+
+/// The way of a request from its body to its answer.
+pub(super) async fn answer(
+    shared: &Shared,
+    trace_id: &TraceId,
+    asked: Asked<'_>,
+    body: Body,
+    check: impl FnOnce(&Request) -> Result<(), RequestError>,
+) -> Result<Outcome, ApiError> {
+    let asker = Asker::of(shared, asked.headers, asked.uri, asked.peer).await?;
+    let received = shared.bodies.receive(body, shared.connections.body_timeout).await?;
+    let request = Request::from_json(&received.bytes, shared.pool.engine().languages())?;
+    // What it says is in the request now, which has bounds of its own.
+    drop(received);
+    check(&request)?;
+    let policy = shared.policy();
+    check_policy(&request, &policy)?;
+    let machine =
+        shared.pool.machine_for(&request.language.name, request.memory_mib, policy.usual_machine);
+    let permit = asker.admit(shared, &request, machine).await?;
+    let admission = Admission { tenant: asker.tenant(), machine, trace_id: trace_id.0.clone() };
+    match shared.pool.run(&request, admission).await {
+        Ok(outcome) => Ok(outcome),
+        Err(error) => {
+            if let (Some(permit), PoolError::Refused(_) | PoolError::Start(_)) = (permit, &error)
+                && let Err(error) = permit.refund().await
+            {
+                // It stays counted, which is the lesser fault.
+                tracing::warn!(trace_id = trace_id.0, error = engine::chain(&error), "cannot take back a count");
+            }
+            Err(ApiError::Pool(error))
+        }
+    }
+}
+
+/// Whether a request asks for no more than this service gives.
+fn check_policy(request: &Request, policy: &Policy) -> Result<(), ApiError> {
+    let too_much = |what: String| Err(ApiError::Request(RequestError::Invalid(what)));
+    if request.timeout > policy.longest_timeout {
+        return too_much(format!("timeout: at most {} seconds here", policy.longest_timeout.as_secs_f64()));
+    }
+    if request.memory_mib.is_some_and(|mib| mib > policy.most_memory_mib) {
+        return too_much(format!("memory_mb: at most {} MiB here", policy.most_memory_mib));
+    }
+    if request.executions() > policy.most_executions {
+        return too_much(format!("stdin: at most {} of them here", policy.most_executions));
+    }
+    Ok(())
+}
+

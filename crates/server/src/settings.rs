@@ -1,0 +1,68 @@
+//! What a service is given.
+
+use std::time::Duration;
+
+use engine::pool::Pool;
+use vmm::spec::MachineSpec;
+
+use crate::tokens::Authority;
+
+/// What a service works with.
+pub struct Settings {
+    /// Where programs run.
+    pub pool: Pool,
+    /// Who says which tokens are good; where there is none, everybody may do everything.
+    pub authority: Option<Authority>,
+    /// What requests may ask for.
+    pub policy: Policy,
+    /// How connections are served.
+    pub connections: Connections,
+}
+
+/// What requests may ask for. Can be changed while the service runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Policy {
+    /// The longest time limit.
+    pub longest_timeout: Duration,
+    /// The most memory of a microVM, in MiB.
+    pub most_memory_mib: u32,
+    /// The most executions of a batch.
+    pub most_executions: u32,
+    /// The size of a microVM for requests that do not care.
+    pub usual_machine: MachineSpec,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            longest_timeout: Duration::from_secs(300),
+            most_memory_mib: 4096,
+            most_executions: 1000,
+            usual_machine: MachineSpec { memory_mib: 512, vcpus: 1 },
+        }
+    }
+}
+
+/// How connections are served: what a client may take of the service without asking for anything.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Connections {
+    /// The most at the same time; others wait to be accepted.
+    pub most: usize,
+    /// How long the head of a request may take.
+    pub header_timeout: Duration,
+    /// How long a connection may be open without a request.
+    pub idle_timeout: Duration,
+    /// How long the body of a request may take, and an answer that nobody reads.
+    pub body_timeout: Duration,
+}
+
+impl Default for Connections {
+    fn default() -> Self {
+        Self {
+            most: 4096,
+            header_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(75),
+            body_timeout: Duration::from_secs(30),
+        }
+    }
+}

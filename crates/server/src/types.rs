@@ -1,0 +1,262 @@
+//! What is said in JSON, besides the page's own: [`engine::Request`] reads requests, [`engine::Answer`] writes answers.
+//!
+//! Types of which nothing is made are there for the `OpenAPI` document alone; tests compare them with what is really said.
+
+use engine::{
+    Answer,
+    answer::{Dropped, ExecutionAnswer},
+    pool::{KindStatus, PoolStatus},
+};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+/// The answer to one execution.
+#[derive(Serialize, ToSchema)]
+#[expect(dead_code, reason = "engine::answer::ExecutionAnswer is what is written")]
+pub(crate) struct RunAnswer {
+    /// `success`: it ran, however it ended.
+    #[schema(example = "success")]
+    status: String,
+    /// What it wrote to stdout.
+    stdout: String,
+    /// What it wrote to stderr; null when it wrote nothing.
+    #[schema(required = true)]
+    stderr: Option<String>,
+    /// `Timeout`, `MemoryLimitExceeded`, `OutputLimitExceeded`, `Killed: SIG…`; null when it ended by itself.
+    #[schema(required = true)]
+    exception: Option<String>,
+    /// From its start to its end, in milliseconds, measured in the guest.
+    #[schema(rename = "executionTime")]
+    execution_time: u64,
+    /// Its exit status; null when it was killed.
+    #[schema(rename = "exitCode", required = true)]
+    exit_code: Option<u8>,
+    /// How many newlines at the end of stdout are not shown, where there are any.
+    #[schema(rename = "trailingNewlinesOmitted")]
+    trailing_newlines_omitted: Option<u64>,
+    /// How many bytes of output were not kept, where there are any.
+    dropped: Option<DroppedBytes>,
+    /// What it read; in a batch alone.
+    stdin: Option<String>,
+    /// The request's id.
+    trace_id: String,
+}
+
+/// Output beyond the limit, in bytes.
+#[derive(Clone, Copy, Serialize, ToSchema)]
+pub(crate) struct DroppedBytes {
+    stdout: u64,
+    stderr: u64,
+}
+
+impl From<Dropped> for DroppedBytes {
+    fn from(Dropped { stdout, stderr }: Dropped) -> Self {
+        Self { stdout, stderr }
+    }
+}
+
+/// One answer, or a list of them for a batch.
+#[derive(Serialize, ToSchema)]
+#[expect(dead_code, reason = "engine::Answer is what is written")]
+#[serde(untagged)]
+pub(crate) enum RunAnswers {
+    One(RunAnswer),
+    Batch(Vec<RunAnswer>),
+}
+
+/// A request that was not run.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "engine::Failure is what is written")]
+pub(crate) struct Failed {
+    /// `failed`.
+    #[schema(example = "failed")]
+    status: String,
+    /// Code and reason.
+    #[schema(example = "E006: unsupported language unknownlang")]
+    error: String,
+    /// The request's id.
+    trace_id: String,
+}
+
+/// The answer of `execute`.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct ExecuteAnswer {
+    /// What the program wrote to stdout.
+    stdout: String,
+    /// What it wrote to stderr.
+    stderr: String,
+    /// Its exit status; null when it was killed.
+    #[schema(required = true)]
+    exit_code: Option<u8>,
+    /// From the request's arrival until its program was started, in milliseconds.
+    load_time: f64,
+    /// From its start to its end, in milliseconds, measured in the guest.
+    exec_time: u64,
+    /// `Timeout`, `MemoryLimitExceeded`, `OutputLimitExceeded`, `Killed: SIG…`; null when it ended by itself.
+    #[schema(required = true)]
+    exception: Option<String>,
+    /// How many newlines at the end of stdout are not shown, where there are any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trailing_newlines_omitted: Option<usize>,
+    /// How many bytes of output were not kept, where there are any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dropped: Option<DroppedBytes>,
+    /// The request's id.
+    trace_id: String,
+}
+
+impl ExecuteAnswer {
+    /// Of an execution that started so long after the request had come.
+    pub(crate) fn new(execution: ExecutionAnswer, load_time: std::time::Duration) -> Self {
+        Self {
+            stdout: execution.stdout,
+            stderr: execution.stderr.unwrap_or_default(),
+            exit_code: execution.exit_code,
+            load_time: millis(load_time),
+            exec_time: execution.execution_time,
+            exception: execution.exception.map(|exception| exception.to_string()),
+            trailing_newlines_omitted: Some(execution.trailing_newlines_omitted).filter(|omitted| *omitted > 0),
+            dropped: execution.dropped.map(DroppedBytes::from),
+            trace_id: execution.trace_id,
+        }
+    }
+
+    /// The only one of an answer.
+    pub(crate) fn only(answer: Answer, load_time: std::time::Duration) -> Option<Self> {
+        match answer {
+            Answer::One(execution) => Some(Self::new(execution, load_time)),
+            Answer::Batch(_) | Answer::Failed(_) => None,
+        }
+    }
+}
+
+/// Milliseconds to the microsecond.
+fn millis(time: std::time::Duration) -> f64 {
+    (time.as_secs_f64() * 1e6).round() / 1e3
+}
+
+/// A language.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct LanguageInfo {
+    /// Its name.
+    #[schema(example = "python")]
+    pub(crate) name: String,
+    /// Other names under which a request may ask for it.
+    pub(crate) aliases: Vec<String>,
+    /// The file that is the program.
+    #[schema(example = "main.py")]
+    pub(crate) main_file: String,
+    /// The command that runs it.
+    pub(crate) command: Vec<String>,
+    /// Whether it has an image, so that programs can be run.
+    pub(crate) available: bool,
+    /// The sizes that have a snapshot that can be restored: others boot.
+    pub(crate) snapshots: Vec<MachineSize>,
+}
+
+/// The size of a microVM.
+#[derive(Clone, Copy, Serialize, ToSchema)]
+pub(crate) struct MachineSize {
+    /// Memory, in MiB.
+    pub(crate) memory_mib: u32,
+    /// Virtual processors.
+    pub(crate) vcpus: u32,
+}
+
+/// Whether the service lives.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Health {
+    /// `ok`, or why not.
+    #[schema(example = "ok")]
+    pub(crate) status: &'static str,
+    /// The release.
+    pub(crate) version: &'static str,
+}
+
+/// What there is at this moment.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Status {
+    /// The release.
+    version: &'static str,
+    /// How long the service has been running, in seconds.
+    uptime: u64,
+    /// Whether it is being stopped.
+    stopping: bool,
+    /// What waits and runs, by language and size.
+    pools: Vec<PoolInfo>,
+    /// Requests that wait.
+    queue: QueueInfo,
+    /// How many microVMs there are, whatever they do.
+    microvms: usize,
+    /// How many run a program.
+    running: u32,
+    /// How many may.
+    most_running: u32,
+    /// What all microVMs may use, as the pool counts it, in MiB.
+    memory_mib: u64,
+    /// And what there is for them.
+    memory_limit_mib: u64,
+}
+
+/// `MicroVMs` of one language and size.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct PoolInfo {
+    language: String,
+    memory_mib: u32,
+    vcpus: u32,
+    /// Whether there is a snapshot that can be restored; without one they boot.
+    restorable: bool,
+    /// How many wait for a request.
+    idle: u32,
+    /// How many are to.
+    target: u32,
+    /// How many are being started.
+    starting: u32,
+    /// How many rehearse.
+    rehearsing: u32,
+    /// How many run a program.
+    running: u32,
+}
+
+/// Requests that wait.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct QueueInfo {
+    /// How many.
+    length: usize,
+    /// How many may.
+    most: usize,
+}
+
+impl From<KindStatus> for PoolInfo {
+    fn from(kind: KindStatus) -> Self {
+        Self {
+            language: kind.key.language.to_string(),
+            memory_mib: kind.key.machine.memory_mib,
+            vcpus: kind.key.machine.vcpus,
+            restorable: kind.restorable,
+            idle: kind.idle,
+            target: kind.target,
+            starting: kind.starting,
+            rehearsing: kind.rehearsing,
+            running: kind.running,
+        }
+    }
+}
+
+impl Status {
+    /// Of this pool, in a service that has been running so long.
+    pub(crate) fn new(pool: PoolStatus, uptime: std::time::Duration) -> Self {
+        Self {
+            version: env!("CARGO_PKG_VERSION"),
+            uptime: uptime.as_secs(),
+            stopping: pool.stopping,
+            pools: pool.kinds.into_iter().map(PoolInfo::from).collect(),
+            queue: QueueInfo { length: pool.queued, most: pool.queue },
+            microvms: pool.microvms,
+            running: pool.running,
+            most_running: pool.most_running,
+            memory_mib: pool.memory_mib,
+            memory_limit_mib: pool.memory_limit_mib,
+        }
+    }
+}
