@@ -12,6 +12,7 @@ pub mod object_store_server;
 pub mod registry_images;
 pub mod registry_server;
 pub mod running;
+pub mod service;
 pub mod stand_in;
 pub mod wiring;
 

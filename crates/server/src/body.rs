@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use axum::body::Body;
+use axum::body::{Body, HttpBody as _};
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt as _;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -40,6 +40,10 @@ impl Bodies {
     }
 
     async fn read(&self, mut body: Body) -> Result<Received, ApiError> {
+        // One that says so itself need not be read.
+        if body.size_hint().lower() > MAX_BODY_BYTES as u64 {
+            return Err(ApiError::BodyTooLong(MAX_BODY_BYTES));
+        }
         let mut room: Option<OwnedSemaphorePermit> = None;
         let mut bytes = BytesMut::new();
         while let Some(frame) = body.frame().await {

@@ -12,7 +12,6 @@ use utoipa::ToSchema;
 
 /// The answer to one execution.
 #[derive(Serialize, ToSchema)]
-#[expect(dead_code, reason = "engine::answer::ExecutionAnswer is what is written")]
 pub(crate) struct RunAnswer {
     /// `success`: it ran, however it ended.
     #[schema(example = "success")]
