@@ -18,12 +18,15 @@ use engine::{
     pool::{Pool, PoolLimits, Unobserved},
 };
 use rustix::fs::{FlockOperation, flock};
+use images::Sha256Digest;
 use server::{Connections, Listening, Policy, Service, Settings, tokens::Authority};
+use store::DataDirectory;
 use tokio::{
     net::TcpListener,
     signal::unix::{Signal, SignalKind, signal},
 };
 use tokio_util::sync::CancellationToken;
+use vmm::jail;
 
 use crate::{
     backend,
@@ -60,11 +63,16 @@ pub(crate) struct ApiArgs {
 pub(super) async fn run(args: ApiArgs, global: &Global) -> Result<ExitCode, Failure> {
     let data = global.data();
     let _lock = lock(global)?;
+    let prefix = prefix(&data);
+    let left = jail::remove_all_left(&prefix);
+    if left > 0 {
+        tracing::info!(left, "removed cgroups that a killed service has left");
+    }
     let engine = Arc::new(Engine::new(EngineSettings {
         vmm: backend::chosen(global, &HostFacts::get(global))?,
         data: data.clone(),
         languages: Languages::built_in(),
-        room: Room::Own { first: FIRST_SLOT, slots: SLOTS },
+        room: Room::Own { first: FIRST_SLOT, slots: SLOTS, prefix },
     }));
     let asks_for_tokens = !args.host.is_loopback() && !args.insecure_no_auth;
     let authority = if asks_for_tokens {
@@ -110,6 +118,12 @@ pub(super) async fn run(args: ApiArgs, global: &Global) -> Result<ExitCode, Fail
         return Err(Failure::host(anyhow::anyhow!("some microVMs did not end")));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What the names of this service's microVMs begin with: others on this host have other data directories.
+fn prefix(data: &DataDirectory) -> String {
+    let digest = Sha256Digest::of_bytes(data.root().as_os_str().as_encoded_bytes()).to_string();
+    format!("api-{}-", &digest[..8])
 }
 
 /// There is one service for a data directory.
