@@ -6,6 +6,7 @@
 mod backend;
 mod bucket;
 mod commands;
+mod config;
 mod failure;
 mod host;
 mod output;
@@ -29,7 +30,10 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     // Whatever speaks HTTPS uses it. Fails where there is one already, which then is the same.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    output::start_logging(arguments.global.verbose);
+    if let Err(failure) = arguments.flags.all_of(std::env::args_os()) {
+        return failure.report();
+    }
+    output::start_logging(arguments.flags.verbose);
     // For registries and object storage. It fails where there is one already, which is then as good.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
@@ -38,12 +42,12 @@ fn main() -> ExitCode {
             return failure::Failure::host(anyhow::Error::new(error).context("cannot start")).report();
         }
     };
-    let ended = runtime.block_on(signals::until_signal(commands::run(arguments.command, &arguments.global)));
+    let ended = runtime.block_on(signals::until_signal(commands::run(arguments.command, arguments.flags)));
     // A thread that still waits for a lock must not keep the process.
     runtime.shutdown_background();
     match ended {
         signals::Ended::Done(Ok(code)) => code,
-        signals::Ended::Done(Err(failure)) => failure.typed(&arguments.global).report(),
+        signals::Ended::Done(Err(failure)) => failure.report(),
         signals::Ended::Signal(signal) => {
             signals::wait_for_children();
             ExitCode::from(128 + signal)
@@ -59,7 +63,7 @@ fn main() -> ExitCode {
 #[command(name = "infra.operator", version, max_term_width = 100)]
 struct Arguments {
     #[command(flatten)]
-    global: settings::Global,
+    flags: settings::Flags,
     #[command(subcommand)]
     command: Command,
 }
