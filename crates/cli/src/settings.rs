@@ -136,6 +136,12 @@ impl Flags {
         Ok(())
     }
 
+    /// Nothing but these assignments.
+    #[cfg(test)]
+    pub(crate) fn setting(assignments: &[&str]) -> Self {
+        Self { set: assignments.iter().map(ToString::to_string).collect(), ..Self::default() }
+    }
+
     /// What flags say of keys.
     pub(crate) fn of_keys(&self) -> [(&'static str, Option<&Value>); 9] {
         [
@@ -337,7 +343,7 @@ mod tests {
 
     #[test]
     fn assignments_before_and_behind_the_command_are_refused_and_not_dropped() {
-        let flags = Flags { set: vec!["api.port=1".to_owned()], ..Flags::default() };
+        let flags = Flags::setting(&["api.port=1"]);
         let all_of = |line: &str| flags.all_of(line.split(' ').map(OsString::from)).is_ok();
         assert!(all_of("operator --set api.port=1 run"));
         assert!(all_of("operator run --set=api.port=1"));

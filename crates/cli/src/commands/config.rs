@@ -1,6 +1,9 @@
 //! `infra.operator config`: whether the configuration is right, what it says, and what it could say.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use anyhow::anyhow;
 use clap::ValueHint;
@@ -80,7 +83,7 @@ enum Format {
 /// Does it.
 pub(super) fn run(command: ConfigCommand, flags: &Flags) -> Result<ExitCode, Failure> {
     match command {
-        ConfigCommand::Check(args) => check(args, flags),
+        ConfigCommand::Check(args) => check(&args, flags),
         ConfigCommand::Show(args) => show(&args, flags),
         ConfigCommand::Reference(args) => {
             let text = match args.format {
@@ -93,14 +96,14 @@ pub(super) fn run(command: ConfigCommand, flags: &Flags) -> Result<ExitCode, Fai
     }
 }
 
-fn resolution(flags: &Flags, file: Option<PathBuf>) -> Resolution {
+fn resolution(flags: &Flags, file: Option<&Path>) -> Resolution {
     let environment = Environment::of_process();
     let is_root = rustix::process::geteuid().is_root();
-    let file = file.as_deref().or(flags.config.as_deref());
+    let file = file.or(flags.config.as_deref());
     resolve(flags, &environment, &Source::choose(file, &environment, is_root))
 }
 
-fn check(args: CheckArgs, flags: &Flags) -> Result<ExitCode, Failure> {
+fn check(args: &CheckArgs, flags: &Flags) -> Result<ExitCode, Failure> {
     #[derive(Serialize)]
     struct Report {
         ok: bool,
@@ -108,7 +111,7 @@ fn check(args: CheckArgs, flags: &Flags) -> Result<ExitCode, Failure> {
         faults: Vec<config::FaultRow>,
         warnings: Vec<config::FaultRow>,
     }
-    let found = resolution(flags, args.file);
+    let found = resolution(flags, args.file.as_deref());
     let ok = found.faults.is_empty();
     if args.json {
         let rows = |faults: &[Fault]| faults.iter().map(Fault::row).collect();

@@ -49,9 +49,13 @@ pub(crate) struct FromDockerArgs {
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
 
-    /// A mirror of Docker Hub that is asked first, or of another registry: REGISTRY=URL [default: those of the
-    /// configuration] [env: LLM_FIRECRACKER_REGISTRY_MIRROR]
-    #[arg(long, value_name = "URL", value_delimiter = ',')]
+    #[arg(
+        long,
+        value_name = "URL",
+        value_delimiter = ',',
+        help = "A mirror of Docker Hub that is asked first, or of another registry: REGISTRY=URL [default: those of \
+                registry.mirrors in the configuration] [env: LLM_FIRECRACKER_REGISTRY_MIRROR]"
+    )]
     registry_mirror: Vec<Mirror>,
 
     /// Speaks to the registry without encryption. On this machine that is done where it does not speak TLS

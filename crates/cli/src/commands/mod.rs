@@ -24,7 +24,7 @@ use crate::{
 #[derive(clap::Subcommand)]
 pub(crate) enum Command {
     #[command(flatten)]
-    Configured(ConfiguredCommand),
+    Configured(Box<ConfiguredCommand>),
     /// Checks the configuration, shows it, and tells what there is to configure
     #[command(subcommand)]
     Config(config::ConfigCommand),
@@ -60,7 +60,7 @@ pub(crate) async fn run(command: Command, flags: Flags) -> Result<ExitCode, Fail
     match command {
         Command::Configured(command) => {
             let global = Global::load(flags)?;
-            run_configured(command, &global).await.map_err(|failure| failure.typed(&global))
+            run_configured(*command, &global).await.map_err(|failure| failure.typed(&global))
         }
         Command::Config(command) => config::run(command, &flags),
         Command::Completions(args) => completions::run(&args),

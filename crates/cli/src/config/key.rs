@@ -180,8 +180,12 @@ impl Key {
                 format!("a whole number{unit} from {from} to {to}")
             }
             Kind::Choice(choices) => {
-                let names: Vec<String> = choices().iter().map(|value| quoted(value.get_name())).collect();
-                names.join(" or ")
+                let mut names: Vec<String> = choices().iter().map(|value| quoted(value.get_name())).collect();
+                if self.may_be_auto() {
+                    names.push(quoted(AUTO));
+                }
+                let last = names.pop().unwrap_or_default();
+                return format!("{} or {last}", names.join(", "));
             }
             Kind::Text { what, .. } => what.to_owned(),
             Kind::Path => "a path".to_owned(),
@@ -306,7 +310,8 @@ fn article(noun: &str) -> &'static str {
 }
 
 fn shown(text: &str) -> String {
-    let mut shown: String = text.chars().take(MAX_SHOWN).flat_map(char::escape_debug).collect();
+    let plain = |c: char| if c.is_control() { c.escape_debug().to_string() } else { c.to_string() };
+    let mut shown: String = text.chars().take(MAX_SHOWN).map(plain).collect();
     if text.chars().count() > MAX_SHOWN {
         shown.push('…');
     }

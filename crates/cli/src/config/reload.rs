@@ -27,3 +27,36 @@ impl Config {
         changes
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        config::{Environment, Source, resolve},
+        settings::Flags,
+    };
+
+    fn config(set: &[&str], variables: &[(&str, &str)]) -> Config {
+        let flags = Flags::setting(set);
+        Config::of(resolve(&flags, &Environment::of(variables), &Source::Nowhere)).unwrap()
+    }
+
+    #[test]
+    fn what_changed_counts_now_or_after_a_restart() {
+        let before = config(&["pool.maximum=4"], &[]);
+        let after = config(&["pool.maximum=5", "api.port=1", "log.level=debug", "data.directory=/a"], &[]);
+        let expected = Changes {
+            taken_over: vec!["pool.maximum", "log.level"],
+            need_restart: vec!["data.directory", "api.port"],
+        };
+        assert_eq!(before.changes(&after), expected);
+        assert_eq!(after.changes(&before), expected);
+    }
+
+    #[test]
+    fn the_same_value_from_elsewhere_is_no_change() {
+        let before = config(&[], &[]);
+        let after = config(&["api.port=8080"], &[("LLM_FIRECRACKER_POOL_MINIMUM", "1")]);
+        assert_eq!(before.changes(&after), Changes::default());
+    }
+}

@@ -24,7 +24,7 @@ pub(crate) struct Config {
     pub(crate) vmm: Vmm,
     /// The service's connections.
     pub(crate) api: Api,
-    /// MicroVMs that wait.
+    /// Clones that wait.
     pub(crate) pool: Pool,
     /// Requests that wait.
     pub(crate) queue: Queue,
@@ -64,8 +64,9 @@ impl Config {
             [] => Self::new(resolution.entries).map_err(Failure::usage),
             [fault] => Err(Failure::usage(anyhow!("{fault}"))),
             faults => {
-                let lines: String = faults.iter().map(|fault| format!("\n  {fault}")).collect();
-                Err(Failure::usage(anyhow!("the configuration has {} faults:{lines}", faults.len())))
+                let lines: Vec<String> = faults.iter().map(ToString::to_string).collect();
+                let lines = lines.join("\n  ");
+                Err(Failure::usage(anyhow!("the configuration has {} faults:\n  {lines}", faults.len())))
             }
         }
     }
@@ -224,7 +225,7 @@ impl Api {
     }
 }
 
-/// MicroVMs that wait for requests, and what all microVMs may take.
+/// Clones that wait for requests, and what all microVMs may take.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Pool {
     /// The memory for all microVMs together, in MiB.
@@ -413,5 +414,78 @@ impl Values<'_> {
         let Value::List(texts) = self.get(name)? else { bail!("{name} is no list") };
         let parsed = texts.iter().map(|text| text.parse().ok());
         parsed.collect::<Option<_>>().with_context(|| format!("{name} has another form"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(set: &[&str]) -> Config {
+        let flags = Flags::setting(set);
+        Config::of(resolve(&flags, &Environment::of(&[]), &Source::Nowhere)).unwrap()
+    }
+
+    #[test]
+    fn every_key_has_a_value_of_its_type() {
+        let defaults = config(&[]);
+        assert_eq!(defaults.data.directory, default_data_directory());
+        assert_eq!((defaults.api.port, defaults.api.header_timeout), (8080, Duration::from_secs(10)));
+        assert_eq!((defaults.pool.memory_mib, defaults.pool.minimum, defaults.pool.maximum), (None, 1, 16));
+        assert_eq!((defaults.queue.length, defaults.queue.batches), (1000, None));
+        assert_eq!((defaults.limits.memory_mib, defaults.limits.batch), (4096, 1000));
+        assert_eq!((defaults.log.level.as_str(), defaults.log.format), ("info", LogFormat::Text));
+        assert_eq!(defaults.telemetry.otlp_endpoint, None);
+        assert!(defaults.registry.mirrors.is_empty() && defaults.storage.bucket.is_none());
+        let chosen = config(&[
+            "vmm.name=qemu",
+            "vmm.cpu_template=T2",
+            "pool.warm_up=never",
+            "pool.running=3",
+            "log.format=json",
+            "registry.mirrors=https://a.example",
+            "storage.bucket=s3://llm-firecracker/team",
+        ]);
+        assert_eq!(
+            (chosen.vmm.name, chosen.vmm.cpu_template),
+            (Some(VmmName::Qemu), CpuTemplate::named("T2"))
+        );
+        assert_eq!((chosen.pool.warm_up, chosen.pool.running), (Some(WarmUp::Never), Some(3)));
+        assert_eq!(chosen.log.format, LogFormat::Json);
+        assert_eq!(chosen.registry.mirrors, ["https://a.example".parse().unwrap()]);
+        assert_eq!(chosen.storage.bucket.unwrap().to_string(), "s3://llm-firecracker/team");
+    }
+
+    #[test]
+    fn tokens_are_needed_where_others_can_reach_the_service() {
+        for (host, expected) in [
+            ("127.0.0.1", false),
+            ("127.1.2.3", false),
+            ("::1", false),
+            ("::ffff:127.0.0.1", false),
+            ("0.0.0.0", true),
+            ("::", true),
+            ("192.0.2.1", true),
+        ] {
+            let host = format!("api.host={host}");
+            assert_eq!(config(&[&host]).api.needs_tokens(), expected, "{host}");
+            assert!(config(&[&host, "api.require_tokens=true"]).api.needs_tokens());
+            assert!(!config(&[&host, "api.require_tokens=false"]).api.needs_tokens());
+        }
+    }
+
+    #[test]
+    fn several_faults_are_one_failure_that_names_all() {
+        let flags = Flags::setting(&["a.b=1", "api.port=x"]);
+        let failed = Config::of(resolve(&flags, &Environment::of(&[]), &Source::Nowhere)).unwrap_err();
+        let told = format!("{failed:?}");
+        assert!(told.contains("2 faults") && told.contains("a.b") && told.contains("api.port"), "{told}");
+    }
+
+    #[test]
+    fn the_directory_is_shown_as_it_is() {
+        let entries: Vec<_> = config(&[]).entries().collect();
+        assert_eq!(entries[0].1.value, Value::Path(default_data_directory()));
+        assert_eq!(entries.len(), table::keys().count());
     }
 }
