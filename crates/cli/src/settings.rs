@@ -19,9 +19,14 @@ use crate::{
 /// Flags of all commands. Those about one key of the configuration take their help and checks from it.
 #[derive(clap::Args, Clone, Debug, Default)]
 pub(crate) struct Flags {
-    /// The configuration file, which must be there [default: /etc/llm-firecracker/config.toml for root, else
-    /// $XDG_CONFIG_HOME/llm-firecracker/config.toml, where there is one] [env: LLM_FIRECRACKER_CONFIG]
-    #[arg(long, global = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        value_hint = ValueHint::FilePath,
+        help = "The configuration file, which must be there [default: /etc/llm-firecracker/config.toml for root, else \
+                $XDG_CONFIG_HOME/llm-firecracker/config.toml, where there is one] [env: LLM_FIRECRACKER_CONFIG]"
+    )]
     pub(crate) config: Option<PathBuf>,
 
     /// Sets a key of the configuration, as in --set api.port=8081; can be repeated. See: infra.operator config reference
@@ -192,10 +197,12 @@ impl Global {
     pub(crate) fn flags_about_data(&self) -> String {
         let mut flags = String::new();
         if let Some(file) = &self.flags.config {
-            flags += &format!(" --config {}", quote(file));
+            flags.push_str(" --config ");
+            flags.push_str(&quote(file));
         }
         if self.is_flag("data.directory") {
-            flags += &format!(" --data-dir {}", quote(&self.config.data.directory));
+            flags.push_str(" --data-dir ");
+            flags.push_str(&quote(&self.config.data.directory));
         }
         flags
     }

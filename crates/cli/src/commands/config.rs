@@ -33,8 +33,8 @@ pub(crate) enum ConfigCommand {
   infra.operator config check
   infra.operator config check config.toml && mv config.toml /etc/llm-firecracker/
 
-Exit status: 0 nothing is wrong; 2 something is. A variable that begins with LLM_FIRECRACKER_ and means nothing is a
-warning.")]
+Exit status: 0 nothing is wrong; 2 something is. A variable that begins with LLM_FIRECRACKER_ and
+means nothing is a warning.")]
 pub(crate) struct CheckArgs {
     /// The file [default: the one that commands read]
     #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]

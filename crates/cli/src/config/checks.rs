@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use clap::{ValueEnum, builder::PossibleValue};
 use images::oci::registry::Mirror;
 use store::remote::BucketAddress;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
 /// The words of an enum, each with what its doc comment says.
 pub(super) fn choices<T: ValueEnum>() -> Vec<PossibleValue> {
@@ -25,8 +25,13 @@ pub(super) fn address(text: &str) -> Result<(), String> {
 
 /// Levels for all modules, or for some.
 pub(super) fn log_level(text: &str) -> Result<(), String> {
-    if text.is_empty() {
-        return Err("a level is error, warn, info, debug or trace".to_owned());
+    // A filter takes any other word for the name of a module, of which it then tells everything.
+    let is_level = |word: &str| {
+        let names_level = !word.is_empty() && word.parse::<LevelFilter>().is_ok();
+        names_level || word.contains(['=', '[', ']', '{', '}'])
+    };
+    if let Some(word) = text.split(',').find(|word| !is_level(word.trim())) {
+        return Err(format!("{word:?} is none of error, warn, info, debug and trace"));
     }
     match EnvFilter::builder().parse(text) {
         Ok(_) => Ok(()),

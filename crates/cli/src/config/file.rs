@@ -56,8 +56,8 @@ impl Environment {
 
 /// The file to be read, if there is one.
 pub(crate) enum Source {
-    /// Somebody named it: it has to be there. The origin says who.
-    Named(PathBuf, Origin),
+    /// Somebody named it, perhaps by a variable: it has to be there.
+    Named(PathBuf, Option<&'static str>),
     /// The one that is read where nobody names one, and need not be there.
     Usual(PathBuf),
     /// There is no place where one could be.
@@ -68,10 +68,10 @@ impl Source {
     /// The file that the flag names, else the variable, else the usual one of root or of this user.
     pub(crate) fn choose(flag: Option<&Path>, environment: &Environment, is_root: bool) -> Self {
         if let Some(path) = flag {
-            return Self::Named(path.to_owned(), Origin::Flag("--config".to_owned()));
+            return Self::Named(path.to_owned(), None);
         }
         if let Some(path) = environment.get(VARIABLE) {
-            return Self::Named(path.into(), Origin::Environment(VARIABLE.to_owned()));
+            return Self::Named(path.into(), Some(VARIABLE));
         }
         if is_root {
             return Self::Usual(Path::new("/etc").join(NAME));
@@ -97,7 +97,7 @@ impl Source {
                 let fault =
                     Fault::new(Origin::File(path.clone(), None), None, format!("cannot be read: {error}"));
                 Err(match self {
-                    Self::Named(_, origin) => fault.hint(format!("it is named by {origin}")),
+                    Self::Named(_, Some(variable)) => fault.hint(format!("{variable} names it")),
                     _ => fault,
                 })
             }
@@ -162,6 +162,10 @@ impl Reader<'_> {
 
     fn fault(&mut self, offset: usize, name: &str, problem: impl Into<String>, hint: Option<String>) {
         let origin = self.origin(offset);
+        // What is no TOML was told already; what the parser took it for is beside the point.
+        if self.contents.faults.iter().any(|fault| fault.key.is_none() && fault.origin == origin) {
+            return;
+        }
         self.contents.faults.push(Fault::new(origin, name.to_owned(), problem).hint(hint));
     }
 

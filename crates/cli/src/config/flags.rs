@@ -37,7 +37,7 @@ pub(crate) fn help(name: &'static str) -> String {
         Fallback::Text("") | Fallback::Nothing => String::new(),
         Fallback::Text(text) => format!(" [default: {text}]"),
     };
-    format!("{}{default} [env: {}]", key.documentation.trim_end_matches('.'), key.variable())
+    format!("{}{default} [env: {}]", key.documentation.trim_end_matches('.'), key.variables(""))
 }
 
 fn of_table(name: &'static str) -> &'static Key {

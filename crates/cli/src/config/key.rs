@@ -156,6 +156,13 @@ impl Key {
         self.variable.map_or_else(by_rule, ToOwned::to_owned)
     }
 
+    /// All variables that it is read from, in words, each between these quotes.
+    pub(super) fn variables(&self, quote: &str) -> String {
+        let names = std::iter::once(self.variable()).chain(self.foreign.iter().map(ToString::to_string));
+        let quoted: Vec<String> = names.map(|name| format!("{quote}{name}{quote}")).collect();
+        quoted.join(", else ")
+    }
+
     /// Its name within its section.
     pub(super) fn short_name(&self) -> &'static str {
         self.name.split_once('.').map_or(self.name, |(_, name)| name)

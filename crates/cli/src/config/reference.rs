@@ -53,7 +53,7 @@ pub(crate) fn markdown() -> String {
             push(&mut page, &format!("\n### `{}`\n\n{}\n\n", key.name, key.documentation));
             push(&mut page, &format!("- {}\n", capital(&key.allowed())));
             push(&mut page, &format!("- default: {}\n", default_in_words(key, "`")));
-            push(&mut page, &format!("- environment: {}\n", variables(key, "`")));
+            push(&mut page, &format!("- environment: {}\n", key.variables("`")));
             if let Some(flag) = key.flag {
                 push(&mut page, &format!("- flag: `{flag}`\n"));
             }
@@ -82,7 +82,7 @@ pub(crate) fn example() -> String {
                 &mut file,
                 &format!("{}. Default: {}.", capital(&key.allowed()), default_in_words(key, "")),
             );
-            comment(&mut file, &format!("Environment: {}. {}.", variables(key, ""), capital(change(key))));
+            comment(&mut file, &format!("Environment: {}. {}.", key.variables(""), capital(change(key))));
             push(&mut file, &format!("#{} = {}\n", key.short_name(), key.default()));
         }
     }
@@ -99,15 +99,6 @@ fn default_in_words(key: &Key, quote: &str) -> String {
         Fallback::Auto(meaning) => format!("{value}: {meaning}"),
         _ => value,
     }
-}
-
-fn variables(key: &Key, quote: &str) -> String {
-    let own = format!("{quote}{}{quote}", key.variable());
-    key.foreign.iter().fold(own, |mut names, name| {
-        // Writing to a text cannot fail.
-        let _ = write!(names, ", else {quote}{name}{quote}");
-        names
-    })
 }
 
 fn change(key: &Key) -> &'static str {

@@ -4,7 +4,6 @@ use super::{Config, table};
 
 /// Keys whose values differ.
 #[derive(Debug, Default, PartialEq, Eq)]
-#[cfg_attr(not(test), expect(dead_code, reason = "for the command that serves"))]
 pub(crate) struct Changes {
     /// Those that count from now on.
     pub(crate) taken_over: Vec<&'static str>,

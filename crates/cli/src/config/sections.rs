@@ -59,14 +59,17 @@ impl Config {
 
     /// What was found, if nothing is wrong with it.
     pub(crate) fn of(resolution: Resolution) -> Result<Self, Failure> {
-        let faults = &resolution.faults;
-        match faults.as_slice() {
+        let refused = |error| {
+            Failure::usage(error)
+                .hint("infra.operator config reference tells what there is to configure".to_owned())
+        };
+        match resolution.faults.as_slice() {
             [] => Self::new(resolution.entries).map_err(Failure::usage),
-            [fault] => Err(Failure::usage(anyhow!("{fault}"))),
+            [fault] => Err(refused(anyhow!("{fault}"))),
             faults => {
                 let lines: Vec<String> = faults.iter().map(ToString::to_string).collect();
                 let lines = lines.join("\n  ");
-                Err(Failure::usage(anyhow!("the configuration has {} faults:\n  {lines}", faults.len())))
+                Err(refused(anyhow!("the configuration has {} faults:\n  {lines}", faults.len())))
             }
         }
     }
