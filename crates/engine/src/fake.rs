@@ -26,7 +26,7 @@ use vmm::{
     spec::MachineSpec,
 };
 
-use crate::{CreateSnapshotError, Engine, EngineSettings, Languages};
+use crate::{CreateSnapshotError, Engine, EngineSettings, Languages, Room};
 
 /// What a made-up file holds.
 const NOTHING: &[u8] = b"This is in the place of something that a microVM boots from.\n";
@@ -73,8 +73,7 @@ pub fn engine(data: DataDirectory, vmm: Fake, slots: u32) -> Engine {
         vmm: Arc::new(vmm),
         data,
         languages: Languages::built_in(),
-        slots,
-        slot_patience: SLOT_PATIENCE,
+        room: Room::Shared { slots, patience: SLOT_PATIENCE },
     })
 }
 
@@ -106,11 +105,10 @@ fn write(path: &Path, content: &[u8]) -> Result<(), PrepareError> {
 
 #[cfg(test)]
 mod tests {
-    use protocol::message::Process;
     use vmm::fake::{Counts, FakeControl, Step};
 
     use super::*;
-    use crate::{Answer, Exception, Request, RunError, Start, answer::ExecutionAnswer};
+    use crate::{Answer, Exception, Job, Request, RunError, Start, answer::ExecutionAnswer};
 
     const MACHINE: MachineSpec = MachineSpec { memory_mib: 512, vcpus: 1 };
     const PATIENCE: Duration = Duration::from_secs(20);
@@ -213,7 +211,7 @@ mod tests {
         let mut session =
             lab.engine.stand_by(&language.name, MACHINE).await.unwrap().restore().await.unwrap();
         session.warm_up(language).await.unwrap();
-        let executions = session.run(&lab.program("process"), Process::Initialised).await.unwrap();
+        let executions = session.run(&lab.program("process"), &Job::of("test")).await.unwrap();
         assert_eq!(executions[0].stdout.bytes, "initialised\n".into());
         session.end().await;
         let counts = lab.control.counts();

@@ -12,7 +12,7 @@ use e2e::{
     load::{
         burst,
         client::Target,
-        idle, one_at_a_time,
+        idle, in_process, one_at_a_time, own_share,
         report::{HEAD, Section},
         service::Service,
         sustained,
@@ -24,6 +24,9 @@ use tokio::signal::{
     ctrl_c,
     unix::{SignalKind, signal},
 };
+
+/// How long callers that never rest call a service over microVMs that cost nothing.
+const OWN_SHARE_TIME: Duration = Duration::from_secs(10);
 
 /// Measures the service under load.
 #[derive(Parser)]
@@ -85,6 +88,8 @@ fn run(options: &Options) -> Result<bool> {
     let stopped = service.stop();
     let wrong = measured?.context("interrupted")?;
     stopped?;
+    let mut wrong = wrong;
+    wrong.extend(measure_own_share(&runtime, options)?);
     for wrong in wrong.iter().take(20) {
         eprintln!("wrong: {wrong}");
     }
@@ -112,6 +117,19 @@ async fn measure(options: &Options, target: &Target, process: &Process) -> Resul
     let sustained = sustained::measure(target, process, options.callers, time).await?;
     show(sustained.section(options.callers));
     Ok(wrong)
+}
+
+/// Measures our own share, over microVMs that cost nothing.
+fn measure_own_share(runtime: &tokio::runtime::Runtime, options: &Options) -> Result<Vec<String>> {
+    eprintln!("our own share, {} callers for {} s", options.callers, OWN_SHARE_TIME.as_secs());
+    let service = in_process::InProcess::start()?;
+    let target = Target { address: service.address(), token: None };
+    let extent = own_share::Extent { single: 2000, callers: options.callers, time: OWN_SHARE_TIME };
+    let measured = runtime.block_on(own_share::measure(&target, extent));
+    service.stop()?;
+    let section = measured?.section();
+    print!("{section}");
+    Ok(section.wrong)
 }
 
 async fn interrupted() -> Result<()> {
