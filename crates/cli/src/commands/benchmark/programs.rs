@@ -90,6 +90,9 @@ impl HostCommand {
         if let Some(file) = &global.flags().config {
             add("--config", file.into());
         }
+        for assignment in &global.flags().set {
+            add("--set", assignment.into());
+        }
         if let Some(qemu) = &vmm.qemu {
             add("--qemu", qemu.into());
         }
