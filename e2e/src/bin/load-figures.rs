@@ -20,10 +20,7 @@ use e2e::{
     running::Process,
 };
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tokio::signal::{
-    ctrl_c,
-    unix::{SignalKind, signal},
-};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// How long callers that never rest call a service over microVMs that cost nothing.
 const OWN_SHARE_TIME: Duration = Duration::from_secs(10);
@@ -72,6 +69,8 @@ fn main() -> ExitCode {
 fn run(options: &Options) -> Result<bool> {
     let host = options.data_dir.as_deref().map_or_else(TestHost::prepared, TestHost::at);
     let runtime = tokio::runtime::Runtime::new().context("start a runtime")?;
+    // Before the service is there: from now on it is ended whatever happens.
+    let mut interrupts = runtime.block_on(async { Interrupts::watch() })?;
     eprintln!("starting the service on {}", host.data().display());
     let service = Service::start(&host, &options.service)?;
     // Not before: the service is to get along with the limit that it finds.
@@ -81,7 +80,7 @@ fn run(options: &Options) -> Result<bool> {
     let measured = runtime.block_on(async {
         tokio::select! {
             measured = measure(options, &target, &process) => measured.map(Some),
-            interrupted = interrupted() => interrupted.map(|()| None),
+            () = interrupts.any() => Ok(None),
         }
     });
     // Also after an error and after an interrupt: nobody else ends it.
@@ -132,11 +131,24 @@ fn measure_own_share(runtime: &tokio::runtime::Runtime, options: &Options) -> Re
     Ok(section.wrong)
 }
 
-async fn interrupted() -> Result<()> {
-    let mut terminate = signal(SignalKind::terminate()).context("watch for SIGTERM")?;
-    tokio::select! {
-        interrupt = ctrl_c() => interrupt.context("watch for Ctrl-C"),
-        _ = terminate.recv() => Ok(()),
+/// What asks this process to end.
+struct Interrupts {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Interrupts {
+    fn watch() -> Result<Self> {
+        let watch = |kind| signal(kind).context("watch for signals");
+        Ok(Self { interrupt: watch(SignalKind::interrupt())?, terminate: watch(SignalKind::terminate())? })
+    }
+
+    /// Waits for one of them.
+    async fn any(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
     }
 }
 

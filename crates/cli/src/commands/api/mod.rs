@@ -20,7 +20,10 @@ use engine::{
     pool::{Pool, Unobserved},
 };
 use images::Sha256Digest;
-use rustix::fs::{FlockOperation, flock};
+use rustix::{
+    fs::{FlockOperation, flock},
+    process::{Resource, Rlimit, getrlimit, setrlimit},
+};
 use server::{Listening, Service, Settings, tokens::Authority};
 use store::DataDirectory;
 use tokio::{
@@ -83,6 +86,7 @@ pub(super) async fn run(args: &ApiArgs, global: &Global) -> Result<ExitCode, Fai
     let data = global.data();
     check_address(args, config)?;
     let _lock = lock(&data)?;
+    raise_limit_of_files();
     let prefix = prefix(&data);
     let left = jail::remove_all_left(&prefix);
     if left > 0 {
@@ -184,6 +188,15 @@ fn reload(before: Config, global: &Global, pool: &Pool, service: &Service, found
     let keys = changes.taken_over.join(", ");
     tracing::info!(keys, "the configuration was read again");
     config
+}
+
+/// Lets this process have as many files open as the host allows: each connection is one, each microVM several. The
+/// usual limit, 1024, is for programs that use select(2).
+fn raise_limit_of_files() {
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
+        tracing::warn!(%error, "cannot raise the limit of open files");
+    }
 }
 
 /// There is one service for a data directory.
