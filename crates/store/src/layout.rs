@@ -8,6 +8,7 @@
 //! downloads/<sha256>.partial          what comes out of a bucket and is not whole yet
 //! bin/{firecracker,jailer}            Firecracker, replaced as one directory
 //! run/                                locks, and what was found out about this host
+//! service.sqlite3                     the service's tokens, and what was counted of them
 //! ```
 
 use std::path::{Path, PathBuf};
@@ -75,6 +76,11 @@ impl DataDirectory {
     /// Firecracker's jailer.
     pub fn jailer(&self) -> PathBuf {
         self.programs().join("jailer")
+    }
+
+    /// The service's tokens, and what was counted of them.
+    pub fn service_database(&self) -> PathBuf {
+        self.0.join("service.sqlite3")
     }
 
     /// What lasts as long as commands run, or until the host boots anew.
