@@ -11,6 +11,7 @@ mod run;
 mod setup;
 mod snapshot;
 mod storage;
+mod token;
 
 use std::process::ExitCode;
 
@@ -33,6 +34,9 @@ pub(crate) enum Command {
     Host(run::HostArgs),
     /// Runs a program, or a whole request, in the best microVM there is and prints the answer as JSON
     Run(run::RunArgs),
+    /// Makes, lists and revokes the access tokens of the service, each with its own limits
+    #[command(subcommand)]
+    Token(token::TokenCommand),
     /// Shows what takes space and serves nobody, and removes it: unused layers, stale snapshots, interrupted downloads
     Prune(prune::PruneArgs),
     /// Measures boots, snapshots, restores and runs, beside the native interpreter
@@ -50,6 +54,7 @@ pub(crate) async fn run(command: Command, global: &Global) -> Result<ExitCode, F
         Command::Snapshot(command) => snapshot::run(command, global).await,
         Command::Host(args) => run::host(args, global).await,
         Command::Run(args) => run::run(args, global).await,
+        Command::Token(command) => token::run(command, global),
         Command::Prune(args) => prune::run(&args, global).await,
         Command::Benchmark(args) => benchmark::run(args, global).await,
         Command::Completions(args) => completions::run(&args),

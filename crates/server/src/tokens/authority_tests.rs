@@ -3,7 +3,7 @@
 use std::{
     io::{BufRead as _, BufReader},
     path::PathBuf,
-    process::{Command, Stdio},
+    process::{Child, ChildStdout, Command, Stdio},
     sync::{
         Arc,
         atomic::{AtomicI64, Ordering},
@@ -389,19 +389,48 @@ async fn a_database_that_cannot_be_read_still_knows_who_was_known() {
     assert!(matches!(authority.authenticate(Some(&unknown)).await, Err(AuthError::Unavailable(_))));
 }
 
-const KILLED_DATABASE: &str = "LLM_FIRECRACKER_TEST_DATABASE";
-const KILLED_TOKEN: &str = "LLM_FIRECRACKER_TEST_TOKEN";
+const DATABASE: &str = "LLM_FIRECRACKER_TEST_DATABASE";
+const TOKEN: &str = "LLM_FIRECRACKER_TEST_TOKEN";
 
 /// Says each admission once it has it, until the quota is used up.
 #[tokio::test]
-#[ignore = "the process that a_kill_at_any_moment_gives_nothing_twice starts and kills"]
-async fn killed_process() {
-    let path = PathBuf::from(std::env::var_os(KILLED_DATABASE).unwrap());
+#[ignore = "a process of its own, which other tests start"]
+async fn counting_process() {
+    let path = PathBuf::from(std::env::var_os(DATABASE).unwrap());
     let authority = Authority::open(&path).unwrap();
-    let caller = caller(&authority, &std::env::var(KILLED_TOKEN).unwrap()).await;
+    let caller = caller(&authority, &std::env::var(TOKEN).unwrap()).await;
     while authority.admit(&caller, 1).await.is_ok() {
         println!("\nadmitted");
     }
+}
+
+/// That process, begun by a command that is given its program and arguments.
+fn counting(mut command: Command, place: &Place, token: &str) -> Child {
+    command
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", "tokens::authority_tests::counting_process", "--ignored", "--nocapture"])
+        .envs([(DATABASE, place.path.as_os_str()), (TOKEN, token.as_ref())])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
+fn admissions(stdout: ChildStdout) -> impl Iterator<Item = String> {
+    let lines = BufReader::new(stdout).lines().map(Result::unwrap);
+    lines.filter(|line| line == "admitted")
+}
+
+#[test]
+fn a_log_that_cannot_grow_begins_anew() {
+    const QUOTA: u32 = 300;
+    let mut place = Place::new();
+    let token = place.token(&daily("a", QUOTA));
+    // Files of at most a few hundred KiB, where each admission writes a page of 4 KiB or more to the log.
+    let mut command = Command::new("sh");
+    command.args(["-c", "trap '' XFSZ; ulimit -f 400; exec \"$@\"", "sh"]);
+    let mut child = counting(command, &place, &token);
+    assert_eq!(admissions(child.stdout.take().unwrap()).count(), QUOTA as usize);
+    assert!(child.wait().unwrap().success());
 }
 
 #[test]
@@ -411,14 +440,8 @@ fn a_kill_at_any_moment_gives_nothing_twice() {
     let token = place.token(&daily("a", QUOTA));
     let (mut said, mut killed) = (0_u64, 0);
     for round in 1_usize.. {
-        let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "tokens::authority_tests::killed_process", "--ignored", "--nocapture"])
-            .envs([(KILLED_DATABASE, place.path.as_os_str()), (KILLED_TOKEN, token.as_ref())])
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
-        let mut admissions = lines.filter(|line| line == "admitted");
+        let mut child = counting(Command::new("env"), &place, &token);
+        let mut admissions = admissions(child.stdout.take().unwrap());
         let before = said;
         said += admissions.by_ref().take(37 * round).count() as u64;
         child.kill().unwrap();

@@ -141,6 +141,10 @@ impl OpenError {
 pub(super) fn hint(path: &Path, error: &rusqlite::Error) -> Option<String> {
     Some(match error.sqlite_error_code()? {
         ErrorCode::DiskFull => "free some disk space".to_owned(),
+        // Of a file system that is full, too, where SQLite has asked for room in another way.
+        ErrorCode::SystemIoFailure => {
+            "free some disk space, or see what the kernel says of the disk".to_owned()
+        }
         ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked => {
             "another process is writing to it: try again".to_owned()
         }
@@ -226,7 +230,11 @@ fn create(path: &Path) -> Result<(), OpenError> {
     let file = staged.path().join("new");
     let new = fs::OpenOptions::new().write(true).create_new(true).mode(MODE).open(&file);
     drop(new.map_err(OpenError::io("make", &file))?);
-    let connection = connect(&file, Durability::Full, CREATION_DEADLINE)?;
+    let connection = connect(&file, Durability::Full, CREATION_DEADLINE).map_err(|error| match error {
+        // The user knows it by the place that it will have.
+        OpenError::Database { source, .. } => OpenError::Database { path: path.to_owned(), source },
+        error => error,
+    })?;
     // Moves everything from the log into the file, and removes the log.
     connection.close().map_err(|(_, source)| OpenError::Database { path: path.to_owned(), source })?;
     remove_logs(path)?;

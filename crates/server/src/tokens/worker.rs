@@ -16,7 +16,7 @@ use std::{
     },
 };
 
-use rusqlite::{Connection, TransactionBehavior};
+use rusqlite::{Connection, ErrorCode, TransactionBehavior};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
@@ -151,7 +151,10 @@ impl Worker {
     }
 
     fn settle(&mut self, admissions: Vec<Admission>, refunds: Vec<Refund>) {
-        match self.record(&admissions, &refunds) {
+        let recorded = self.record(&admissions, &refunds).or_else(|error| {
+            if self.empty_log(&error) { self.record(&admissions, &refunds) } else { Err(error) }
+        });
+        match recorded {
             Ok(verdicts) => {
                 for (admission, verdict) in admissions.into_iter().zip(verdicts) {
                     let _ = admission.reply.send(verdict);
@@ -196,6 +199,15 @@ impl Worker {
         }
         transaction.commit()?;
         Ok(verdicts)
+    }
+
+    /// Makes room where a disk is full: the log begins anew once what it holds is in the file, which seldom grows.
+    /// Whether that may have helped against the error.
+    fn empty_log(&self, error: &rusqlite::Error) -> bool {
+        // The latter is what a user's share of the disk being full looks like.
+        let is_full =
+            matches!(error.sqlite_error_code(), Some(ErrorCode::DiskFull | ErrorCode::SystemIoFailure));
+        is_full && self.connection.execute_batch("PRAGMA wal_checkpoint(PASSIVE)").is_ok()
     }
 
     fn failed(&self, error: rusqlite::Error) -> AuthorityError {
