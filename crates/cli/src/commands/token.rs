@@ -105,7 +105,7 @@ pub(crate) struct ListArgs {
 The id is the part of a token between its underscores: lfc_ID_… No request is let in with it from
 then on; what runs already goes on.")]
 pub(crate) struct RevokeArgs {
-    /// Its id or name
+    /// Its id or name; the whole token does as well, but then stands in the history of the shell
     #[arg(value_name = "ID|NAME")]
     token: String,
 }
@@ -120,7 +120,7 @@ pub(super) fn run(command: TokenCommand, global: &Global) -> Result<ExitCode, Fa
 }
 
 #[derive(Serialize)]
-struct Created<'a> {
+struct Shown<'a> {
     id: &'a str,
     token: &'a str,
     created: Option<String>,
@@ -136,7 +136,7 @@ fn create(args: CreateArgs, global: &Global) -> Result<ExitCode, Failure> {
     let (id, token) = (new.text.id(), new.text.reveal());
     let shown = if json {
         let created = output::time(new.created_unix);
-        output::json(&Created { id: id.as_str(), token: &token, created, grant: Allowed(&grant) })
+        output::json(&Shown { id: id.as_str(), token: &token, created, grant: Allowed(&grant) })
     } else {
         output::line(&token)
     };

@@ -15,7 +15,7 @@ use super::{
     grant::{Grant, TokenName},
     ledger,
     quota::Moment,
-    text::{SecretHash, TokenId, TokenText},
+    text::{PresentedToken, SecretHash, TokenId, TokenText},
 };
 
 /// How long a command waits for others that are writing. Each of them takes milliseconds.
@@ -215,8 +215,11 @@ impl Register {
         list().map_err(|source| ListTokensError { path: self.path.clone(), source })
     }
 
-    /// Revokes the token of this id or name. Once it returns, no request is let in with it; those that run go on.
+    /// Revokes the token of this id or name, or the one that this is. Once it returns, no request is let in with it; those that run go on.
     pub fn revoke(&mut self, id_or_name: &str) -> Result<Revocation, RevokeTokenError> {
+        // Whoever finds a token has nothing but that. Its secret gets no further than here, least of all into an error.
+        let found = PresentedToken::parse(id_or_name);
+        let id_or_name = found.as_ref().map_or(id_or_name, |token| token.id.as_str());
         let mut attempt = || {
             let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
             let Some((id, name, revoked)) = find(&transaction, id_or_name)? else { return Ok(None) };
@@ -432,5 +435,15 @@ mod tests {
         }
         assert!(matches!(register.revoke("b"), Err(RevokeTokenError::Unknown(name)) if name == "b"));
         assert_eq!(register.list().unwrap()[0].state, TokenState::Revoked);
+    }
+
+    #[test]
+    fn a_token_that_was_found_can_be_revoked_and_its_secret_is_not_repeated() {
+        let (_directory, mut register) = register();
+        let text = register.create(&grant("a")).unwrap().text;
+        assert_eq!(register.revoke(&text.reveal()).unwrap().id, *text.id());
+        let unknown = TokenText::random().unwrap();
+        let error = register.revoke(&unknown.reveal()).unwrap_err();
+        assert!(matches!(error, RevokeTokenError::Unknown(id) if id == unknown.id().as_str()));
     }
 }
