@@ -13,6 +13,7 @@ mod run;
 mod setup;
 mod snapshot;
 mod storage;
+mod token;
 
 use std::process::ExitCode;
 
@@ -59,6 +60,9 @@ pub(crate) enum ConfiguredCommand {
     Run(run::RunArgs),
     /// Serves the HTTP API, with microVMs that wait for requests
     Api(api::ApiArgs),
+    /// Makes, lists and revokes the access tokens of the service, each with its own limits
+    #[command(subcommand)]
+    Token(token::TokenCommand),
     /// Shows what takes space and serves nobody, and removes it: unused layers, stale snapshots, interrupted downloads
     Prune(prune::PruneArgs),
     /// Measures boots, snapshots, restores and runs, beside the native interpreter
@@ -70,7 +74,8 @@ pub(crate) async fn run(command: Command, flags: Flags) -> Result<ExitCode, Fail
     match command {
         Command::Configured(command) => {
             let flags = match &*command {
-                ConfiguredCommand::Api(args) => flags.and_about(args.of_keys()),
+                ConfiguredCommand::Token(command) => token::run(command, global),
+        ConfiguredCommand::Api(args) => flags.and_about(args.of_keys()),
                 _ => flags,
             };
             let global = Global::load(flags)?;
@@ -89,6 +94,7 @@ async fn run_configured(command: ConfiguredCommand, global: &Global) -> Result<E
         ConfiguredCommand::Snapshot(command) => snapshot::run(command, global).await,
         ConfiguredCommand::Host(args) => run::host(args, global).await,
         ConfiguredCommand::Run(args) => run::run(args, global).await,
+        ConfiguredCommand::Token(command) => token::run(command, global),
         ConfiguredCommand::Api(args) => api::run(&args, global).await,
         ConfiguredCommand::Prune(args) => prune::run(&args, global).await,
         ConfiguredCommand::Benchmark(args) => benchmark::run(args, global).await,
