@@ -83,7 +83,6 @@ macro_rules! with_hint {
 with_hint!(
     engine::CreateSnapshotError,
     engine::RunError,
-    server::tokens::OpenError,
     images::OpenKernelError,
     store::garbage::GarbageError,
     images::oci::CreateFromImageError,

@@ -74,8 +74,7 @@ pub(crate) async fn run(command: Command, flags: Flags) -> Result<ExitCode, Fail
     match command {
         Command::Configured(command) => {
             let flags = match &*command {
-                ConfiguredCommand::Token(command) => token::run(command, global),
-        ConfiguredCommand::Api(args) => flags.and_about(args.of_keys()),
+                ConfiguredCommand::Api(args) => flags.and_about(args.of_keys()),
                 _ => flags,
             };
             let global = Global::load(flags)?;
