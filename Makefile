@@ -8,7 +8,7 @@ MAKEFLAGS += --no-print-directory
 OPERATOR := bin/infra.operator
 HELLO := {"language": "python", "files": [{"name": "main.py", "content": "print('Hello from Python!')"}]}
 
-.PHONY: help quickstart build test test-kvm lint clean benchmark figures image-figures storage-figures fuzz
+.PHONY: help quickstart build test test-kvm lint clean benchmark figures image-figures storage-figures load fuzz
 
 help: ## Lists the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -53,6 +53,10 @@ storage-figures: ## What it costs to bring images and snapshots into object stor
 image-figures: ## What an image from a registry costs, beside skopeo, umoci and mkfs.ext4
 	@scripts/require-tools
 	@scripts/image-figures
+
+load: ## What the service bears: latency, idle connections, a burst, callers that never rest (LOAD_OPTIONS)
+	@scripts/require-tools
+	@scripts/load $(LOAD_OPTIONS)
 
 fuzz: ## Runs each fuzz target for FUZZ_SECONDS (60)
 	@scripts/require-tools

@@ -7,6 +7,7 @@
 pub mod acceptance;
 pub mod differential;
 pub mod lab;
+pub mod load;
 pub mod mounted;
 pub mod object_store_server;
 pub mod registry_images;

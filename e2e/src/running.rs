@@ -194,6 +194,13 @@ impl Process {
         family.into_iter().filter_map(Self::find).collect()
     }
 
+    /// Its memory that is in use now, in bytes, unless it has ended.
+    pub fn resident_bytes(&self) -> Option<u64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.id)).ok()?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+        line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kibibytes| kibibytes << 10)
+    }
+
     /// How long it has computed.
     pub fn processor_time(&self) -> Duration {
         const TICK: Duration = Duration::from_millis(10);

@@ -12,6 +12,8 @@ pub mod answer;
 mod engine;
 mod error;
 mod execution;
+#[cfg(any(test, feature = "fake"))]
+pub mod fake;
 pub mod guest_client;
 pub mod languages;
 pub mod pool;

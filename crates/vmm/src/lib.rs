@@ -7,6 +7,8 @@
 pub mod backend;
 #[cfg(feature = "conformance")]
 pub mod conformance;
+#[cfg(any(test, feature = "fake"))]
+pub mod fake;
 pub mod firecracker;
 mod first_line;
 pub mod host;

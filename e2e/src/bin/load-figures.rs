@@ -1,0 +1,129 @@
+//! What the service bears: latency from a full pool, idle connections, a burst, callers that never rest.
+//!
+//! It starts the product's own service on a data directory with a snapshot, measures it over HTTP (`e2e::load`), and
+//! prints a table. Exit status 1 where an answer was wrong or was another's; a missed bar alone is told, and no failure.
+
+use std::{path::PathBuf, process::ExitCode, time::Duration};
+
+use anyhow::{Context as _, Result};
+use clap::Parser;
+use e2e::{
+    TestHost,
+    load::{
+        burst,
+        client::Target,
+        idle, one_at_a_time,
+        report::{HEAD, Section},
+        service::Service,
+        sustained,
+    },
+    running::Process,
+};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::signal::{
+    ctrl_c,
+    unix::{SignalKind, signal},
+};
+
+/// Measures the service under load.
+#[derive(Parser)]
+struct Options {
+    /// The data directory; one that is made in the build directory, if absent.
+    #[arg(long)]
+    data_dir: Option<PathBuf>,
+    /// What the service knows the caller by.
+    #[arg(long)]
+    token: Option<String>,
+    /// How often Hello World is measured.
+    #[arg(long, default_value_t = 100)]
+    pairs: u32,
+    /// How many connections idle.
+    #[arg(long, default_value_t = 1000)]
+    idle: usize,
+    /// How many requests come at once.
+    #[arg(long, default_value_t = 500)]
+    burst: usize,
+    /// How many callers never rest.
+    #[arg(long, default_value_t = 16)]
+    callers: usize,
+    /// For how many seconds.
+    #[arg(long, default_value_t = 300)]
+    seconds: u64,
+    /// Further options of the service.
+    #[arg(last = true)]
+    service: Vec<String>,
+}
+
+fn main() -> ExitCode {
+    match run(&Options::parse()) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Whether every answer was the right one.
+fn run(options: &Options) -> Result<bool> {
+    let host = options.data_dir.as_deref().map_or_else(TestHost::prepared, TestHost::at);
+    let runtime = tokio::runtime::Runtime::new().context("start a runtime")?;
+    eprintln!("starting the service on {}", host.data().display());
+    let service = Service::start(&host, &options.service)?;
+    // Not before: the service is to get along with the limit that it finds.
+    raise_limit_of_files()?;
+    let target = Target { address: service.address(), token: options.token.clone() };
+    let process = service.process();
+    let measured = runtime.block_on(async {
+        tokio::select! {
+            measured = measure(options, &target, &process) => measured.map(Some),
+            interrupted = interrupted() => interrupted.map(|()| None),
+        }
+    });
+    // Also after an error and after an interrupt: nobody else ends it.
+    let stopped = service.stop();
+    let wrong = measured?.context("interrupted")?;
+    stopped?;
+    for wrong in wrong.iter().take(20) {
+        eprintln!("wrong: {wrong}");
+    }
+    eprintln!("{} wrong answers", wrong.len());
+    Ok(wrong.is_empty())
+}
+
+/// Measures one thing after the other, and returns what answers were wrong.
+async fn measure(options: &Options, target: &Target, process: &Process) -> Result<Vec<String>> {
+    let mut wrong = Vec::new();
+    let mut show = |section: Section| {
+        print!("{section}");
+        wrong.extend(section.wrong);
+    };
+    eprintln!("one at a time, in turns with the host's Python");
+    let one_at_a_time = one_at_a_time::measure(target, options.pairs).await?;
+    println!("{HEAD}");
+    show(one_at_a_time.section());
+    eprintln!("{} idle connections", options.idle);
+    show(idle::measure(target, process, options.idle).await?.section());
+    eprintln!("{} requests at once", options.burst);
+    show(burst::measure(target, options.burst).await?.section());
+    eprintln!("{} callers for {} s", options.callers, options.seconds);
+    let time = Duration::from_secs(options.seconds);
+    let sustained = sustained::measure(target, process, options.callers, time).await?;
+    show(sustained.section(options.callers));
+    Ok(wrong)
+}
+
+async fn interrupted() -> Result<()> {
+    let mut terminate = signal(SignalKind::terminate()).context("watch for SIGTERM")?;
+    tokio::select! {
+        interrupt = ctrl_c() => interrupt.context("watch for Ctrl-C"),
+        _ = terminate.recv() => Ok(()),
+    }
+}
+
+/// Lets this process have as many connections as the host allows.
+fn raise_limit_of_files() -> Result<()> {
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).context("raise the limit of open files")
+}
