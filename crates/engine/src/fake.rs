@@ -16,7 +16,6 @@ use std::{
     fs, io,
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
 };
 
 use images::{BundleManifest, GUEST_AGENT, Quiet, Sha256Digest};
@@ -26,13 +25,10 @@ use vmm::{
     spec::MachineSpec,
 };
 
-use crate::{CreateSnapshotError, Engine, EngineSettings, Languages};
+use crate::{CreateSnapshotError, Engine, EngineSettings, Languages, Room};
 
 /// What a made-up file holds.
 const NOTHING: &[u8] = b"This is in the place of something that a microVM boots from.\n";
-
-/// How long a request may wait for a slot: longer than a test that is right takes.
-const SLOT_PATIENCE: Duration = Duration::from_secs(60);
 
 /// Why there is no data directory for a fake.
 #[derive(Debug, thiserror::Error)]
@@ -73,8 +69,7 @@ pub fn engine(data: DataDirectory, vmm: Fake, slots: u32) -> Engine {
         vmm: Arc::new(vmm),
         data,
         languages: Languages::built_in(),
-        slots,
-        slot_patience: SLOT_PATIENCE,
+        room: Room::Own { first: 0, slots },
     })
 }
 
@@ -106,11 +101,12 @@ fn write(path: &Path, content: &[u8]) -> Result<(), PrepareError> {
 
 #[cfg(test)]
 mod tests {
-    use protocol::message::Process;
+    use std::time::Duration;
+
     use vmm::fake::{Counts, FakeControl, Step};
 
     use super::*;
-    use crate::{Answer, Exception, Request, RunError, Start, answer::ExecutionAnswer};
+    use crate::{Answer, Exception, Job, Request, RunError, Start, answer::ExecutionAnswer};
 
     const MACHINE: MachineSpec = MachineSpec { memory_mib: 512, vcpus: 1 };
     const PATIENCE: Duration = Duration::from_secs(20);
@@ -213,7 +209,7 @@ mod tests {
         let mut session =
             lab.engine.stand_by(&language.name, MACHINE).await.unwrap().restore().await.unwrap();
         session.warm_up(language).await.unwrap();
-        let executions = session.run(&lab.program("process"), Process::Initialised).await.unwrap();
+        let executions = session.run(&lab.program("process"), &Job::of("trace")).await.unwrap();
         assert_eq!(executions[0].stdout.bytes, "initialised\n".into());
         session.end().await;
         let counts = lab.control.counts();

@@ -26,6 +26,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    administration::ByCommands,
     backend,
     failure::{Failure, OrFail as _},
     host::HostFacts,
@@ -86,6 +87,7 @@ pub(super) async fn run(args: ApiArgs, global: &Global) -> Result<ExitCode, Fail
         authority,
         policy: Policy { usual_machine: DEFAULT_MACHINE, ..Policy::default() },
         connections: connections.clone(),
+        administration: Some(Arc::new(ByCommands::new(global)?)),
     });
     let listening = Listening::over(listener, connections);
     let address = listening.address().context("cannot tell where it listens").map_err(Failure::host)?;
@@ -94,8 +96,9 @@ pub(super) async fn run(args: ApiArgs, global: &Global) -> Result<ExitCode, Fail
     let serving = tokio::spawn(listening.serve(service.router(), stop.clone(), cut.clone()));
     signals.to_stop().await;
     tracing::info!("stopping: finishing what runs");
+    let stopped = async { tokio::join!(pool.stop(Duration::from_secs(30)), service.stop_operations()).0 };
     let finished = tokio::select! {
-        finished = pool.stop(Duration::from_secs(30)) => finished,
+        finished = stopped => finished,
         () = signals.to_stop() => false,
     };
     stop.cancel();
