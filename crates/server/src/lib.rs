@@ -13,6 +13,8 @@ mod administrator;
 mod body;
 mod caller;
 mod error;
+#[cfg(test)]
+mod fake;
 mod listen;
 mod openapi;
 pub mod operations;

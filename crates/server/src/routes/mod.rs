@@ -13,6 +13,8 @@ mod rootfs;
 mod run;
 mod snapshots;
 mod status;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
