@@ -3,6 +3,7 @@
 //! Reads arguments and environment, wires the VMM backend to the engine, and prints. What the commands do is in
 //! [`commands`], one file each; how they end in [`failure`].
 
+mod administration;
 mod backend;
 mod bucket;
 mod commands;
@@ -27,7 +28,10 @@ fn main() -> ExitCode {
     if std::env::args_os().nth(1).is_some_and(|argument| argument == host::STEPS_ARGUMENT) {
         return host::take_steps();
     }
-    let arguments = Arguments::parse();
+    let arguments = match administration::attached::arguments() {
+        Ok(arguments) => Arguments::parse_from(arguments),
+        Err(failure) => return failure.report(),
+    };
     // Whatever speaks HTTPS uses it. Fails where there is one already, which then is the same.
     let _ = rustls::crypto::ring::default_provider().install_default();
     if let Err(failure) = arguments.flags.all_of(std::env::args_os()) {

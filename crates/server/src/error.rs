@@ -13,6 +13,7 @@ use engine::{
 };
 
 use crate::{
+    operations::{AdministrationError, SubmitError},
     tokens::{AdmitError, AuthError, AuthorityError, NotAllowed, QuotaExceeded},
     trace::TraceId,
 };
@@ -59,6 +60,12 @@ pub(crate) enum ApiError {
     /// There is, but not by this method.
     #[error("E012: not found: no such method here")]
     NoSuchMethod,
+    /// An operation was not taken.
+    #[error(transparent)]
+    Submit(#[from] SubmitError),
+    /// Images or snapshots could not be listed.
+    #[error(transparent)]
+    Administration(#[from] AdministrationError),
     /// The pool has not served it.
     #[error("the pool did not serve the request")]
     Pool(#[source] PoolError),
@@ -105,7 +112,13 @@ impl ApiError {
             Self::NotFound(_) | Self::NoSuchLanguage(_) => StatusCode::NOT_FOUND,
             Self::NoSuchMethod => StatusCode::METHOD_NOT_ALLOWED,
             Self::Authority(_) | Self::BodiesBusy => StatusCode::SERVICE_UNAVAILABLE,
-            Self::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::Administration(AdministrationError::Invalid(_)) => StatusCode::BAD_REQUEST,
+            Self::Submit(_) | Self::Administration(AdministrationError::TimedOut | AdministrationError::Cancelled) => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
+            Self::Internal(_) | Self::Administration(AdministrationError::Failed(_)) => {
+                StatusCode::INTERNAL_SERVER_ERROR
+            }
             Self::Pool(error) => pool_status(error),
         }
     }
@@ -155,7 +168,7 @@ impl ApiError {
     pub(crate) fn respond(&self, trace_id: &TraceId) -> Response {
         let status = self.status();
         let error = chain(self);
-        if status.is_server_error() && !matches!(self, Self::Pool(PoolError::Refused(_)) | Self::BodiesBusy) {
+        if status.is_server_error() && !matches!(self, Self::Pool(PoolError::Refused(_)) | Self::BodiesBusy | Self::Submit(_)) {
             let hint = self.hint();
             tracing::error!(trace_id = trace_id.0, error, hint, "a request failed");
         } else {

@@ -9,11 +9,15 @@
 //! [`Settings`]. What a request may cost is the pool's to say, who may ask for it is said in [`tokens`]. Messages of errors
 //! are the page's; causes go to the log alone.
 
+mod administrator;
 mod body;
 mod caller;
 mod error;
+#[cfg(test)]
+mod fake;
 mod listen;
 mod openapi;
+pub mod operations;
 mod routes;
 mod service;
 mod settings;
@@ -21,6 +25,8 @@ pub mod tokens;
 mod trace;
 mod types;
 
+/// Implements [`operations::Administration`].
+pub use async_trait::async_trait;
 pub use listen::Listening;
 pub use openapi::document;
 pub use service::Service;

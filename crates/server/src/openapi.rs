@@ -23,8 +23,12 @@ use crate::routes;
     tags(
         (name = "run", description = "Programs"),
         (name = "languages", description = "What they may be written in"),
+        (name = "images", description = "What microVMs have as their disk; for administrators"),
+        (name = "snapshots", description = "What microVMs are restored from; for administrators"),
+        (name = "operations", description = "Long work, followed and cancelled; for administrators"),
         (name = "status", description = "What the service does"),
         (name = "health", description = "For supervisors and load balancers; without a token"),
+        (name = "documentation", description = "This document, and a page that shows it; without a token"),
     ),
 )]
 struct Document;

@@ -19,6 +19,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use crate::{
     body::Bodies,
     error::{ApiError, Refused},
+    operations::Operations,
     routes,
     settings::{Connections, Policy, Settings},
     tokens::Authority,
@@ -31,6 +32,7 @@ pub(crate) struct Shared {
     pub(crate) authority: Option<Authority>,
     pub(crate) bodies: Bodies,
     pub(crate) connections: Connections,
+    pub(crate) operations: Option<Operations>,
     pub(crate) since: Instant,
     policy: RwLock<Arc<Policy>>,
 }
@@ -51,11 +53,15 @@ pub struct Service {
 impl Service {
     /// Over a pool.
     pub fn new(settings: Settings) -> Self {
+        let pool = settings.pool;
+        let operations =
+            settings.administration.map(|administration| Operations::new(administration, pool.clone()));
         let shared = Shared {
-            pool: settings.pool,
+            pool,
             authority: settings.authority,
             bodies: Bodies::new(),
             connections: settings.connections,
+            operations,
             since: Instant::now(),
             policy: RwLock::new(Arc::new(settings.policy)),
         };
@@ -65,6 +71,13 @@ impl Service {
     /// From now on requests may ask for this.
     pub fn set_policy(&self, policy: Policy) {
         *self.shared.policy.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(policy);
+    }
+
+    /// Cancels operations, takes no more, and waits until none is performed. Whoever waits for a change is answered.
+    pub async fn stop_operations(&self) {
+        if let Some(operations) = &self.shared.operations {
+            operations.stop().await;
+        }
     }
 
     /// All routes.

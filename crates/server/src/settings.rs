@@ -1,11 +1,11 @@
 //! What a service is given.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use engine::pool::Pool;
 use vmm::spec::MachineSpec;
 
-use crate::tokens::Authority;
+use crate::{operations::Administration, tokens::Authority};
 
 /// What a service works with.
 pub struct Settings {
@@ -17,6 +17,8 @@ pub struct Settings {
     pub policy: Policy,
     /// How connections are served.
     pub connections: Connections,
+    /// Who makes and exchanges images and snapshots; where there is nobody, that cannot be asked for.
+    pub administration: Option<Arc<dyn Administration>>,
 }
 
 /// What requests may ask for. Can be changed while the service runs.

@@ -61,6 +61,7 @@ impl InProcess {
                 authority: None,
                 policy: Policy::default(),
                 connections: Connections::default(),
+                administration: None,
             });
             let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.context("listen")?;
             let listening = Listening::over(listener, Connections::default());

@@ -35,6 +35,7 @@ use vmm::{backend::Acceleration, jail};
 
 use self::given::Found;
 use crate::{
+    administration::ByCommands,
     backend,
     config::{Config, Value},
     failure::{Failure, OrFail as _},
@@ -113,6 +114,7 @@ pub(super) async fn run(args: &ApiArgs, global: &Global) -> Result<ExitCode, Fai
         authority,
         policy: given::policy(config),
         connections: connections.clone(),
+        administration: Some(Arc::new(ByCommands::new(global)?)),
     });
     let listening = Listening::over(listener, connections);
     let address = listening.address().context("cannot tell where it listens").map_err(Failure::host)?;
@@ -125,8 +127,9 @@ pub(super) async fn run(args: &ApiArgs, global: &Global) -> Result<ExitCode, Fai
         config = reload(config, global, &pool, &service, found);
     }
     tracing::info!("stopping: finishing what runs");
+    let stopped = async { tokio::join!(pool.stop(config.api.stop_grace), service.stop_operations()).0 };
     let finished = tokio::select! {
-        finished = pool.stop(config.api.stop_grace) => finished,
+        finished = stopped => finished,
         () = signals.to_stop() => false,
     };
     stop.cancel();
