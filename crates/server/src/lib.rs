@@ -13,6 +13,7 @@ mod body;
 mod caller;
 mod error;
 mod listen;
+mod metrics;
 mod openapi;
 mod routes;
 mod service;
@@ -22,6 +23,8 @@ mod trace;
 mod types;
 
 pub use listen::Listening;
+pub use metrics::{Metrics, RequestTrace, Traces};
 pub use openapi::document;
 pub use service::Service;
 pub use settings::{Connections, Policy, Settings};
+pub use trace::ParentSpan;

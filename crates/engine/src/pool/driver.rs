@@ -11,6 +11,7 @@ use tokio::{
     sync::{Notify, mpsc, oneshot},
     task::JoinHandle,
 };
+use tracing::{Instrument as _, Span};
 use vmm::spec::MachineSpec;
 
 use super::{
@@ -343,7 +344,9 @@ impl Drop for Handed {
         self.shared.apply(Event::Finished(self.vm));
         let Some(session) = self.session.take() else { return };
         let (shared, vm, key) = (Arc::clone(&self.shared), self.vm, self.key.clone());
-        self.shared.runtime.spawn(async move { shared.end(vm, &key, session, Discard::Served).await });
+        let end = async move { shared.end(vm, &key, session, Discard::Served).await };
+        // Dropped by the request, whose span has its id; by the pool where nobody waits any more.
+        self.shared.runtime.spawn(end.instrument(Span::current()));
     }
 }
 

@@ -6,6 +6,7 @@
 mod execute;
 mod health;
 mod languages;
+mod metrics;
 mod run;
 mod status;
 
@@ -23,6 +24,7 @@ pub(crate) fn all() -> OpenApiRouter<Arc<Shared>> {
         .routes(routes!(languages::list))
         .routes(routes!(languages::one))
         .routes(routes!(status::status))
+        .routes(routes!(metrics::metrics))
         .routes(routes!(health::health))
         .routes(routes!(health::ready))
 }

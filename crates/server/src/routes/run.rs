@@ -14,9 +14,10 @@ use engine::{Outcome, Request, RequestError, pool::{Admission, PoolError}};
 use crate::{
     caller::Asker,
     error::ApiError,
+    metrics::Recorded,
     service::{Shared, peer},
     settings::Policy,
-    trace::TraceId,
+    trace::{ParentSpan, TraceId},
     types::{Failed, RunAnswers},
 };
 
@@ -60,7 +61,7 @@ pub(super) struct Asked<'a> {
     pub(super) peer: Option<std::net::IpAddr>,
 }
 
-/// The way of a request from its body to its answer.
+/// The way of a request from its body to its answer, recorded.
 pub(super) async fn answer(
     shared: &Shared,
     trace_id: &TraceId,
@@ -68,11 +69,27 @@ pub(super) async fn answer(
     body: Body,
     check: impl FnOnce(&Request) -> Result<(), RequestError>,
 ) -> Result<Outcome, ApiError> {
+    let parent = ParentSpan::of(asked.headers);
+    let mut recorded = Recorded::begin(&shared.metrics, shared.traces.as_deref(), trace_id, parent);
+    let answered = unrecorded(shared, trace_id, asked, body, check, &mut recorded).await;
+    recorded.end(answered.as_ref());
+    answered
+}
+
+async fn unrecorded(
+    shared: &Shared,
+    trace_id: &TraceId,
+    asked: Asked<'_>,
+    body: Body,
+    check: impl FnOnce(&Request) -> Result<(), RequestError>,
+    recorded: &mut Recorded<'_>,
+) -> Result<Outcome, ApiError> {
     let asker = Asker::of(shared, asked.headers, asked.uri, asked.peer).await?;
     let received = shared.bodies.receive(body, shared.connections.body_timeout).await?;
     let request = Request::from_json(&received.bytes, shared.pool.engine().languages())?;
     // What it says is in the request now, which has bounds of its own.
     drop(received);
+    recorded.is_of(&request.language.name);
     check(&request)?;
     let policy = shared.policy();
     check_policy(&request, &policy)?;
@@ -80,6 +97,7 @@ pub(super) async fn answer(
         shared.pool.machine_for(&request.language.name, request.memory_mib, policy.usual_machine);
     let permit = asker.admit(shared, &request, machine).await?;
     let admission = Admission { tenant: asker.tenant(), machine, trace_id: trace_id.0.clone() };
+    recorded.queued();
     match shared.pool.run(&request, admission).await {
         Ok(outcome) => Ok(outcome),
         Err(error) => {
@@ -87,7 +105,7 @@ pub(super) async fn answer(
                 && let Err(error) = permit.refund().await
             {
                 // It stays counted, which is the lesser fault.
-                tracing::warn!(trace_id = trace_id.0, error = engine::chain(&error), "cannot take back a count");
+                tracing::warn!(error = engine::chain(&error), "cannot take back a count");
             }
             Err(ApiError::Pool(error))
         }
