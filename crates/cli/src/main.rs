@@ -8,9 +8,11 @@ mod bucket;
 mod commands;
 mod failure;
 mod host;
+mod logs;
 mod output;
 mod settings;
 mod signals;
+mod telemetry;
 
 use std::process::ExitCode;
 
@@ -29,10 +31,11 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     // Whatever speaks HTTPS uses it. Fails where there is one already, which then is the same.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    output::start_logging(arguments.global.verbose);
-    // For registries and object storage. It fails where there is one already, which is then as good.
-    let _ = rustls::crypto::ring::default_provider().install_default();
     let is_service = matches!(arguments.command, Command::Api(_));
+    // The service begins when it knows how it is to log.
+    if !is_service {
+        output::start_logging(arguments.global.verbose);
+    }
     let mut builder = if is_service {
         tokio::runtime::Builder::new_multi_thread()
     } else {

@@ -15,10 +15,10 @@ use std::{
 use anyhow::Context as _;
 use engine::{
     Engine, EngineSettings, Languages, Room,
-    pool::{Pool, PoolLimits, Unobserved},
+    pool::{Pool, PoolLimits},
 };
 use rustix::fs::{FlockOperation, flock};
-use server::{Connections, Listening, Policy, Service, Settings, tokens::Authority};
+use server::{Connections, Listening, Metrics, Policy, Service, Settings, Traces, tokens::Authority};
 use tokio::{
     net::TcpListener,
     signal::unix::{Signal, SignalKind, signal},
@@ -29,7 +29,9 @@ use crate::{
     backend,
     failure::{Failure, OrFail as _},
     host::HostFacts,
+    logs::{self, LogFormat},
     settings::{DEFAULT_MACHINE, Global},
+    telemetry::Telemetry,
 };
 
 /// Numbers of the service's microVMs begin after those that commands may share.
@@ -54,10 +56,23 @@ pub(crate) struct ApiArgs {
     /// Serves everybody who can reach the address, without asking for tokens
     #[arg(long)]
     insecure_no_auth: bool,
+    /// How much is logged: error, warn, info, debug or trace, and for some modules another, as in info,engine=debug
+    #[arg(long, value_name = "LEVEL", default_value = "info", env = "LLM_FIRECRACKER_LOG")]
+    log_level: String,
+    /// The form of the log's lines
+    #[arg(long, value_enum, default_value = "text")]
+    log_format: LogFormat,
+    /// A collector that takes traces by OTLP over HTTP, as in http://127.0.0.1:4318
+    #[arg(long, value_name = "URL")]
+    otlp_endpoint: Option<String>,
+    /// What the service is called there
+    #[arg(long, value_name = "NAME", default_value = "llm-firecracker")]
+    service_name: String,
 }
 
 /// Does it.
 pub(super) async fn run(args: ApiArgs, global: &Global) -> Result<ExitCode, Failure> {
+    logs::start(&args.log_level, args.log_format).map_err(Failure::usage)?;
     let data = global.data();
     let _lock = lock(global)?;
     let engine = Arc::new(Engine::new(EngineSettings {
@@ -79,12 +94,17 @@ pub(super) async fn run(args: ApiArgs, global: &Global) -> Result<ExitCode, Fail
         .await
         .with_context(|| format!("cannot listen on {address}"))
         .map_err(|error| Failure::host(error).hint("choose another --port, or end who uses it".to_owned()))?;
-    let pool = Pool::start(engine, PoolLimits::default(), Arc::new(Unobserved));
+    let telemetry = args.otlp_endpoint.map(|endpoint| Telemetry::start(&endpoint, &args.service_name));
+    let telemetry = telemetry.transpose().map_err(Failure::usage)?;
+    let metrics = Arc::new(Metrics::new());
+    let pool = Pool::start(engine, PoolLimits::default(), Arc::clone(&metrics) as Arc<_>);
     let connections = Connections::default();
     let service = Service::new(Settings {
         pool: pool.clone(),
         authority,
         policy: Policy { usual_machine: DEFAULT_MACHINE, ..Policy::default() },
+        metrics,
+        traces: telemetry.clone().map(|telemetry| telemetry as Arc<dyn Traces>),
         connections: connections.clone(),
     });
     let listening = Listening::over(listener, connections);
@@ -105,6 +125,9 @@ pub(super) async fn run(args: ApiArgs, global: &Global) -> Result<ExitCode, Fail
     }
     let served = serving.await;
     let gone = pool.gone().await;
+    if let Some(telemetry) = telemetry {
+        telemetry.end().await;
+    }
     served.context("the listener failed").map_err(Failure::host)?;
     if !gone {
         return Err(Failure::host(anyhow::anyhow!("some microVMs did not end")));
