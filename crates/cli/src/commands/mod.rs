@@ -12,6 +12,7 @@ mod run;
 mod setup;
 mod snapshot;
 mod storage;
+mod top;
 
 use std::process::ExitCode;
 
@@ -36,6 +37,8 @@ pub(crate) enum Command {
     Run(run::RunArgs),
     /// Serves the HTTP API, with microVMs that wait for requests
     Api(api::ApiArgs),
+    /// Shows what a service does, live: requests, times, pools, memory
+    Top(top::TopArgs),
     /// Shows what takes space and serves nobody, and removes it: unused layers, stale snapshots, interrupted downloads
     Prune(prune::PruneArgs),
     /// Measures boots, snapshots, restores and runs, beside the native interpreter
@@ -54,6 +57,7 @@ pub(crate) async fn run(command: Command, global: &Global) -> Result<ExitCode, F
         Command::Host(args) => run::host(args, global).await,
         Command::Run(args) => run::run(args, global).await,
         Command::Api(args) => api::run(args, global).await,
+        Command::Top(args) => top::run(args).await,
         Command::Prune(args) => prune::run(&args, global).await,
         Command::Benchmark(args) => benchmark::run(args, global).await,
         Command::Completions(args) => completions::run(&args),
