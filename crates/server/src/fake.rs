@@ -10,7 +10,7 @@ use axum::{
 };
 use engine::{
     fake,
-    pool::{Pool, PoolLimits, Unobserved},
+    pool::{Pool, PoolLimits},
 };
 use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
@@ -20,10 +20,10 @@ use tower::ServiceExt as _;
 use vmm::fake::{Fake, FakeSettings};
 
 use crate::{
-    Connections, Policy, Service, Settings,
+    Connections, Metrics, Policy, Service, Settings,
     operations::{
-        Administration, AdministrationError, BucketName, ImageInfo, RemoteImageInfo, RemoteSnapshotInfo, SnapshotInfo,
-        Task,
+        Administration, AdministrationError, BucketName, ImageInfo, RemoteImageInfo, RemoteSnapshotInfo,
+        SnapshotInfo, Task,
     },
     tokens::Authority,
 };
@@ -145,12 +145,15 @@ impl Lab {
         let directory = tempfile::tempdir().unwrap();
         let data = fake::prepare(directory.path(), &[]).await.unwrap();
         let engine = Arc::new(fake::engine(data, Fake::new(FakeSettings::default()), 8));
-        let pool = Pool::start(engine, PoolLimits::default(), Arc::new(Unobserved));
+        let metrics = Arc::new(Metrics::new());
+        let pool = Pool::start(engine, PoolLimits::default(), Arc::clone(&metrics) as Arc<_>);
         let performer = Performer::new();
         let service = Service::new(Settings {
             pool,
             authority,
             policy: Policy::default(),
+            metrics,
+            traces: None,
             connections: Connections::default(),
             administration: Some(Arc::clone(&performer) as _),
         });
@@ -165,10 +168,17 @@ impl Lab {
     }
 
     /// Asks.
-    pub(crate) async fn ask_with(&self, method: &str, path: &str, body: &str, headers: &[(&str, &str)]) -> Answer {
+    pub(crate) async fn ask_with(
+        &self,
+        method: &str,
+        path: &str,
+        body: &str,
+        headers: &[(&str, &str)],
+    ) -> Answer {
         let request = Request::builder().method(method).uri(path);
         let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
-        let response = self.router.clone().oneshot(request.body(Body::from(body.to_owned())).unwrap()).await.unwrap();
+        let response =
+            self.router.clone().oneshot(request.body(Body::from(body.to_owned())).unwrap()).await.unwrap();
         let (parts, body) = response.into_parts();
         let text = String::from_utf8(body.collect().await.unwrap().to_bytes().to_vec()).unwrap();
         Answer { status: parts.status, headers: parts.headers, text }

@@ -8,7 +8,10 @@ use engine::{
     },
 };
 use serde_json::{Value, json};
-use utoipa::{OpenApi, PartialSchema, ToSchema, openapi::{RefOr, Schema}};
+use utoipa::{
+    OpenApi, PartialSchema, ToSchema,
+    openapi::{RefOr, Schema},
+};
 
 use crate::routes;
 
@@ -63,7 +66,8 @@ pub fn document() -> Value {
     let schemas = &mut document["components"]["schemas"];
     // utoipa's types cannot say all of it: patterns, `contains`, alternatives of required fields.
     schemas["RunRequest"] = request_schema(&stdin_of_run());
-    schemas["ExecuteRequest"] = request_schema(&json!({ "type": ["string", "null"], "maxLength": MAX_STDIN_BYTES }));
+    schemas["ExecuteRequest"] =
+        request_schema(&json!({ "type": ["string", "null"], "maxLength": MAX_STDIN_BYTES }));
     document["components"]["securitySchemes"] = json!({
         "bearer": { "type": "http", "scheme": "bearer" },
         "header": { "type": "apiKey", "in": "header", "name": "X-Access-Token" },
@@ -90,9 +94,9 @@ fn stdin_of_run() -> Value {
 /// What a request may say, for documents and their readers; [`engine::Request`] is what checks it.
 fn request_schema(stdin: &Value) -> Value {
     let languages = Languages::built_in();
-    let names = languages.iter().flat_map(|spec| {
-        std::iter::once(spec.name.to_string()).chain(spec.aliases.iter().cloned())
-    });
+    let names = languages
+        .iter()
+        .flat_map(|spec| std::iter::once(spec.name.to_string()).chain(spec.aliases.iter().cloned()));
     let names: Vec<String> = names.collect();
     let nullable = |mut schema: Value| {
         schema["type"] = json!([schema["type"], "null"]);

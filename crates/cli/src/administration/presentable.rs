@@ -80,7 +80,8 @@ fn last_parts(text: &str) -> String {
             shown.push_str(path);
         } else {
             // A colon ends what is before it: `/a/b: no such file`, `/bin:/usr/bin`.
-            let mut parts = path.split(':').map(|part| part.trim_end_matches('/').rsplit('/').next().unwrap_or(""));
+            let mut parts =
+                path.split(':').map(|part| part.trim_end_matches('/').rsplit('/').next().unwrap_or(""));
             shown.push_str(parts.next().unwrap_or(""));
             for part in parts {
                 shown.push(':');
@@ -111,7 +112,10 @@ mod tests {
     #[test]
     fn no_path_of_the_host_is_left() {
         for (text, expected) in [
-            ("made /srv/fire cracker/images/rootfs-python.ext4 (150 MiB)", "made images/rootfs-python.ext4 (150 MiB)"),
+            (
+                "made /srv/fire cracker/images/rootfs-python.ext4 (150 MiB)",
+                "made images/rootfs-python.ext4 (150 MiB)",
+            ),
             ("cannot read /root/.docker/config.json: denied", "cannot read config.json: denied"),
             ("cannot run \"/usr/bin/mke2fs\" (see '/var/log/x')", "cannot run \"mke2fs\" (see 'x')"),
             ("PATH=/usr/bin:/opt/secret/bin", "PATH=bin:bin"),

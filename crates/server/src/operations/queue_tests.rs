@@ -64,7 +64,8 @@ async fn one_is_performed_at_a_time_in_order_whatever_becomes_of_those_before() 
 #[tokio::test]
 async fn what_waits_is_cancelled_at_once_and_what_runs_soon() {
     let lab = Lab::new().await;
-    let (first, second) = (lab.submit(SNAPSHOTS, &of("python")).await, lab.submit(SNAPSHOTS, &of("ruby")).await);
+    let (first, second) =
+        (lab.submit(SNAPSHOTS, &of("python")).await, lab.submit(SNAPSHOTS, &of("ruby")).await);
     lab.follow(&first, running).await;
     let answer = lab.ask("DELETE", &format!("/api/v1/operations/{second}"), "").await;
     assert_eq!((answer.status, &answer.json()["state"]), (StatusCode::OK, &json!("cancelled")));
@@ -78,7 +79,10 @@ async fn what_waits_is_cancelled_at_once_and_what_runs_soon() {
     let again = lab.ask("DELETE", &format!("/api/v1/operations/{third}"), "").await;
     assert_eq!((again.status, &again.json()["state"]), (StatusCode::OK, &json!("succeeded")));
     let unknown = lab.ask("DELETE", "/api/v1/operations/unknown", "").await;
-    assert_eq!((unknown.status, unknown.error().as_str()), (StatusCode::NOT_FOUND, "E012: not found: no such operation"));
+    assert_eq!(
+        (unknown.status, unknown.error().as_str()),
+        (StatusCode::NOT_FOUND, "E012: not found: no such operation")
+    );
 }
 
 #[tokio::test]
@@ -116,13 +120,17 @@ async fn the_oldest_that_have_ended_are_forgotten() {
     // The last may have ended after the others were counted.
     assert!((MAX_ENDED..=MAX_ENDED + 1).contains(&listed.len()), "{}", listed.len());
     assert!(listed.iter().zip(newest_first).all(|(listed, id)| *listed == id), "{listed:?}");
-    assert_eq!(lab.ask("GET", &format!("/api/v1/operations/{}", ids[0]), "").await.status, StatusCode::NOT_FOUND);
+    assert_eq!(
+        lab.ask("GET", &format!("/api/v1/operations/{}", ids[0]), "").await.status,
+        StatusCode::NOT_FOUND
+    );
 }
 
 #[tokio::test]
 async fn a_stop_cancels_all_and_answers_whoever_waits() {
     let lab = Lab::new().await;
-    let (first, second) = (lab.submit(SNAPSHOTS, &of("python")).await, lab.submit(SNAPSHOTS, &of("ruby")).await);
+    let (first, second) =
+        (lab.submit(SNAPSHOTS, &of("python")).await, lab.submit(SNAPSHOTS, &of("ruby")).await);
     lab.follow(&first, running).await;
     let path = format!("/api/v1/operations/{second}?wait=60");
     let stopping = async { tokio::join!(lab.service.stop_operations(), lab.ask("GET", &path, "")).1 };
@@ -144,7 +152,8 @@ async fn whoever_waits_is_answered_when_something_changes() {
     let path = format!("/api/v1/operations/{id}?wait=60");
     let ending = async { lab.performer.may_end.add_permits(1) };
     let waiting = async { tokio::join!(lab.ask("GET", &path, ""), ending).0 };
-    let answer = tokio::time::timeout(Duration::from_secs(20), waiting).await.expect("before its time is over");
+    let answer =
+        tokio::time::timeout(Duration::from_secs(20), waiting).await.expect("before its time is over");
     assert_eq!(answer.json()["state"], "succeeded");
     for wait in ["61", "-1", "x", "", "1&wait=2"] {
         let answer = lab.ask("GET", &format!("/api/v1/operations/{id}?wait={wait}"), "").await;
@@ -179,7 +188,10 @@ async fn requests_become_the_tasks_that_they_say() {
         Task::CreateImage { language: python(), origin: super::ImageOrigin::Packages, size_mib: Some(200) },
         Task::UploadImage { language: python(), bucket: Some(bucket()), again: false },
         Task::DownloadImage { language: python(), bucket: None, digest: digest.parse().ok(), force: true },
-        Task::CreateSnapshot { language: python(), machine: vmm::spec::MachineSpec { memory_mib: 256, vcpus: 1 } },
+        Task::CreateSnapshot {
+            language: python(),
+            machine: vmm::spec::MachineSpec { memory_mib: 256, vcpus: 1 },
+        },
         Task::UploadSnapshots { language: python(), sizes, bucket: None, again: false, skip_stale: false },
         Task::DownloadSnapshots { language: python(), sizes, bucket: None, force: false },
     ];

@@ -43,7 +43,10 @@ pub(super) enum Images {
         AdministratorsRefused,
     )
 )]
-pub(super) async fn list(administrator: Administrator, query: Result<Query<Place>, QueryRejection>) -> Response {
+pub(super) async fn list(
+    administrator: Administrator,
+    query: Result<Query<Place>, QueryRejection>,
+) -> Response {
     let answer = async {
         let Query(place) = query.map_err(super::bad_query)?;
         let bucket = place.bucket()?;
@@ -139,7 +142,11 @@ pub(super) async fn upload(
         let language = language(&administrator, name)?;
         let request: UploadImage = administrator.read(body).await?;
         let again = request.again.unwrap_or_default();
-        administrator.submit(Task::UploadImage { language, bucket: bucket(request.bucket.as_deref())?, again })
+        administrator.submit(Task::UploadImage {
+            language,
+            bucket: bucket(request.bucket.as_deref())?,
+            again,
+        })
     };
     administrator.respond(answer.await)
 }

@@ -46,7 +46,10 @@ pub(super) enum Snapshots {
         AdministratorsRefused,
     )
 )]
-pub(super) async fn list(administrator: Administrator, query: Result<Query<Place>, QueryRejection>) -> Response {
+pub(super) async fn list(
+    administrator: Administrator,
+    query: Result<Query<Place>, QueryRejection>,
+) -> Response {
     let answer = async {
         let Query(place) = query.map_err(super::bad_query)?;
         let bucket = place.bucket()?;
