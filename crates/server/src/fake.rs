@@ -28,6 +28,12 @@ use crate::{
     tokens::Authority,
 };
 
+/// The size of snapshots that cannot be made.
+pub(crate) const FAILS_MIB: u32 = 1024;
+
+/// The size of snapshots whose making has a fault of ours.
+pub(crate) const PANICS_MIB: u32 = 2048;
+
 /// Performs tasks as a test wants it to.
 pub(crate) struct Performer {
     /// A permit for each task that may end.
@@ -44,11 +50,15 @@ impl Performer {
         Arc::new(Self { may_end: Semaphore::new(0), begun, at_once })
     }
 
-    /// As one that fails for languages in this list.
+    /// By the size of the snapshot that is asked for.
     fn outcome(task: &Task) -> Result<Option<Value>, AdministrationError> {
-        match task.language().as_str() {
-            "ruby" => Err(AdministrationError::Failed("there is no Ruby today".to_owned())),
-            "bash" => std::panic::resume_unwind(Box::new("a fault of ours")),
+        match task {
+            Task::CreateSnapshot { machine, .. } if machine.memory_mib == FAILS_MIB => {
+                Err(AdministrationError::Failed("there is no room today".to_owned()))
+            }
+            Task::CreateSnapshot { machine, .. } if machine.memory_mib == PANICS_MIB => {
+                std::panic::resume_unwind(Box::new("a fault of ours"))
+            }
             _ => Ok(Some(json!({ "bytes": 7 }))),
         }
     }
