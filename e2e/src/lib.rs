@@ -154,6 +154,8 @@ impl TestHost {
                 command.env_remove(name);
             }
         }
+        // An empty file: that of this machine must not change what is tried.
+        command.env("LLM_FIRECRACKER_CONFIG", "/dev/null");
         // What it starts inherits this: see `processes`.
         command.env(MARK, &self.data).stdin(Stdio::null());
         command

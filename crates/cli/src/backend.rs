@@ -12,9 +12,10 @@ use vmm::{
 };
 
 use crate::{
+    config::{self, VmmName},
     failure::Failure,
     host::{HostFacts, SUPERVISOR_ARGUMENT, own_program},
-    settings::{Global, VmmName},
+    settings::Global,
 };
 
 /// The backend.
@@ -72,7 +73,7 @@ fn supervisor() -> Result<Supervisor, Failure> {
 
 /// Users of their own for VMMs can be had by root alone.
 fn first_user(global: &Global) -> Option<u32> {
-    rustix::process::geteuid().is_root().then_some(global.first_uid)
+    rustix::process::geteuid().is_root().then_some(global.config.vmm.first_uid)
 }
 
 fn qemu_settings(global: &Global, facts: &HostFacts) -> Result<QemuSettings, Failure> {
@@ -99,7 +100,7 @@ fn qemu_settings(global: &Global, facts: &HostFacts) -> Result<QemuSettings, Fai
 
 fn firecracker_settings(global: &Global, facts: &HostFacts) -> Result<FirecrackerSettings, Failure> {
     let installation = facts.firecracker(global).map_err(no_firecracker)?;
-    if !facts.kvm.is_usable() && global.accel != Some(crate::settings::Acceleration::Kvm) {
+    if !facts.kvm.is_usable() && global.config.vmm.acceleration != Some(config::Acceleration::Kvm) {
         return Err(Failure::host(anyhow::anyhow!(
             "Firecracker needs KVM, which this host cannot use: {}",
             facts.kvm
@@ -111,12 +112,12 @@ fn firecracker_settings(global: &Global, facts: &HostFacts) -> Result<Firecracke
             vmm: "firecracker".to_owned(),
             version: installation.version.clone(),
             acceleration: Acceleration::Kvm,
-            cpu: shown_cpu(global.cpu_template.as_ref(), facts),
+            cpu: shown_cpu(global.config.vmm.cpu_template.as_ref(), facts),
             // It gives a clone the rate that it was saved with, or refuses.
             tsc_mhz: None,
         },
         installation,
-        cpu_template: global.cpu_template.clone(),
+        cpu_template: global.config.vmm.cpu_template.clone(),
         supervisor: supervisor()?,
         first_user: first_user(global),
     })

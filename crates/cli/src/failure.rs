@@ -83,7 +83,6 @@ macro_rules! with_hint {
 with_hint!(
     engine::CreateSnapshotError,
     engine::RunError,
-    server::tokens::OpenError,
     images::OpenKernelError,
     store::garbage::GarbageError,
     images::oci::CreateFromImageError,
@@ -95,6 +94,10 @@ with_hint!(
     images::rootfs::InspectImageError,
     images::rootfs::ListRootfsError,
     images::rootfs::MapPackagesError,
+    server::tokens::CreateTokenError,
+    server::tokens::ListTokensError,
+    server::tokens::OpenError,
+    server::tokens::RevokeTokenError,
     store::remote::BucketError,
     store::remote::DownloadError,
     store::remote::UploadError,

@@ -19,7 +19,7 @@ use vmm::{
     qemu,
 };
 
-use crate::{backend, failure::Failure, settings};
+use crate::{backend, config, failure::Failure, settings};
 
 /// The argument with which this program starts itself as the supervisor of a VMM.
 pub(crate) const SUPERVISOR_ARGUMENT: &str = "vmm-supervisor";
@@ -137,24 +137,24 @@ impl HostFacts {
 
     /// Which VMM runs microVMs here: Firecracker where there is one and KVM is worth using, else QEMU, unless the user
     /// has said.
-    pub(crate) fn vmm(&self, global: &settings::Global) -> settings::VmmName {
-        match global.vmm {
+    pub(crate) fn vmm(&self, global: &settings::Global) -> config::VmmName {
+        match global.config.vmm.name {
             Some(name) => name,
             None if self.firecracker.is_some()
                 && self.kvm.is_usable()
-                && global.accel != Some(settings::Acceleration::Tcg) =>
+                && global.config.vmm.acceleration != Some(config::Acceleration::Tcg) =>
             {
-                settings::VmmName::Firecracker
+                config::VmmName::Firecracker
             }
-            None => settings::VmmName::Qemu,
+            None => config::VmmName::Qemu,
         }
     }
 
     /// How microVMs execute code here.
     pub(crate) fn acceleration(&self, global: &settings::Global) -> Acceleration {
-        match global.accel {
-            Some(settings::Acceleration::Kvm) => Acceleration::Kvm,
-            Some(settings::Acceleration::Tcg) => Acceleration::Tcg,
+        match global.config.vmm.acceleration {
+            Some(config::Acceleration::Kvm) => Acceleration::Kvm,
+            Some(config::Acceleration::Tcg) => Acceleration::Tcg,
             None => {
                 if self.kvm.is_usable() {
                     Acceleration::Kvm
@@ -181,7 +181,7 @@ fn kvm_device() -> Option<(u64, u64, i64, bool)> {
 
 /// The QEMU that commands would use.
 pub(crate) fn find_qemu(global: &settings::Global) -> Result<PathBuf, qemu::ProbeError> {
-    match &global.qemu {
+    match &global.config.vmm.qemu {
         Some(program) => Ok(program.clone()),
         None => qemu::find(std::env::var_os("PATH").as_deref()),
     }
@@ -189,7 +189,7 @@ pub(crate) fn find_qemu(global: &settings::Global) -> Result<PathBuf, qemu::Prob
 
 /// The Firecracker that commands would use.
 pub(crate) fn find_firecracker(global: &settings::Global) -> Result<PathBuf, firecracker::ProbeError> {
-    match &global.firecracker {
+    match &global.config.vmm.firecracker {
         Some(program) => Ok(program.clone()),
         None => firecracker::find(&[global.data().programs()], std::env::var_os("PATH").as_deref()),
     }

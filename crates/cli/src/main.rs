@@ -7,6 +7,7 @@ mod administration;
 mod backend;
 mod bucket;
 mod commands;
+mod config;
 mod failure;
 mod host;
 mod output;
@@ -33,10 +34,13 @@ fn main() -> ExitCode {
     };
     // Whatever speaks HTTPS uses it. Fails where there is one already, which then is the same.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    output::start_logging(arguments.global.verbose);
+    if let Err(failure) = arguments.flags.all_of(std::env::args_os()) {
+        return failure.report();
+    }
+    output::start_logging(arguments.flags.verbose);
     // For registries and object storage. It fails where there is one already, which is then as good.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let is_service = matches!(arguments.command, Command::Api(_));
+    let is_service = arguments.command.is_service();
     let mut builder = if is_service {
         tokio::runtime::Builder::new_multi_thread()
     } else {
@@ -48,7 +52,7 @@ fn main() -> ExitCode {
             return failure::Failure::host(anyhow::Error::new(error).context("cannot start")).report();
         }
     };
-    let work = commands::run(arguments.command, &arguments.global);
+    let work = commands::run(arguments.command, arguments.flags);
     // A service ends itself: what runs is finished first.
     let ended = if is_service {
         signals::Ended::Done(runtime.block_on(work))
@@ -59,7 +63,7 @@ fn main() -> ExitCode {
     runtime.shutdown_background();
     match ended {
         signals::Ended::Done(Ok(code)) => code,
-        signals::Ended::Done(Err(failure)) => failure.typed(&arguments.global).report(),
+        signals::Ended::Done(Err(failure)) => failure.report(),
         signals::Ended::Signal(signal) => {
             signals::wait_for_children();
             ExitCode::from(128 + signal)
@@ -75,7 +79,7 @@ fn main() -> ExitCode {
 #[command(name = "infra.operator", version, max_term_width = 100)]
 struct Arguments {
     #[command(flatten)]
-    global: settings::Global,
+    flags: settings::Flags,
     #[command(subcommand)]
     command: Command,
 }

@@ -1,144 +1,249 @@
-//! What holds for all commands: flags, and the environment behind them.
+//! What holds for all commands: their flags, and with them the configuration.
 
 use std::{
+    ffi::OsString,
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use anyhow::Context as _;
-use clap::builder::RangedU64ValueParser;
+use clap::{ValueHint, builder::RangedU64ValueParser};
 use store::{DataDirectory, layout::SYSTEM_DIRECTORY};
 use vmm::{MachineSpec, firecracker::CpuTemplate};
 
-/// Flags of all commands.
-#[derive(clap::Args, Clone, Debug)]
-pub(crate) struct Global {
-    /// Where images, snapshots and the kernel bundle are [default: /srv/firecracker for root, else
-    /// $XDG_DATA_HOME/llm-firecracker]
-    #[arg(long, global = true, value_name = "DIR", env = "LLM_FIRECRACKER_DATA_DIR")]
-    data_dir: Option<PathBuf>,
+use crate::{
+    config::{self, Config, Origin, Value},
+    failure::Failure,
+};
 
-    /// QEMU to be used instead of the one in PATH
-    #[arg(long, global = true, value_name = "FILE", env = "LLM_FIRECRACKER_QEMU", hide_short_help = true)]
-    pub(crate) qemu: Option<PathBuf>,
+/// Flags of all commands. Those about one key of the configuration take their help and checks from it.
+#[derive(clap::Args, Clone, Debug, Default)]
+pub(crate) struct Flags {
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        value_hint = ValueHint::FilePath,
+        help = "The configuration file, which must be there [default: /etc/llm-firecracker/config.toml for root, else \
+                $XDG_CONFIG_HOME/llm-firecracker/config.toml, where there is one] [env: LLM_FIRECRACKER_CONFIG]"
+    )]
+    pub(crate) config: Option<PathBuf>,
 
-    /// The VMM, instead of Firecracker where there is one and KVM is usable, and QEMU elsewhere
-    #[arg(long, global = true, value_enum, env = "LLM_FIRECRACKER_VMM", hide_short_help = true)]
-    pub(crate) vmm: Option<VmmName>,
+    /// Sets a key of the configuration, as in --set api.port=8081; can be repeated. See: infra.operator config reference
+    #[arg(long, global = true, value_name = "SECTION.KEY=VALUE", hide_short_help = true)]
+    pub(crate) set: Vec<String>,
 
-    /// Firecracker to be used instead of the one that setup installed or that is in PATH; its jailer lies beside it
+    #[arg(
+        long,
+        global = true,
+        value_name = "DIR",
+        value_hint = ValueHint::DirPath,
+        help = config::help("data.directory"),
+        value_parser = config::parser("data.directory")
+    )]
+    data_dir: Option<Value>,
+
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        value_hint = ValueHint::FilePath,
+        hide_short_help = true,
+        help = config::help("vmm.qemu"),
+        value_parser = config::parser("vmm.qemu")
+    )]
+    qemu: Option<Value>,
+
+    #[arg(
+        long,
+        global = true,
+        hide_short_help = true,
+        help = config::help("vmm.name"),
+        value_parser = config::parser("vmm.name")
+    )]
+    vmm: Option<Value>,
+
     #[arg(
         long = "firecracker-bin",
         global = true,
         value_name = "FILE",
-        env = "FIRECRACKER_BIN",
-        hide_short_help = true
+        value_hint = ValueHint::FilePath,
+        hide_short_help = true,
+        help = config::help("vmm.firecracker"),
+        value_parser = config::parser("vmm.firecracker")
     )]
-    pub(crate) firecracker: Option<PathBuf>,
+    firecracker: Option<Value>,
 
-    /// What guests see of the processor under Firecracker, so that snapshots can be restored on other hosts that the
-    /// template fits: one that Firecracker has built in (C3, T2, T2A, T2CL, T2S) or a file with one in JSON
     #[arg(
         long,
         global = true,
         value_name = "NAME|FILE",
-        env = "LLM_FIRECRACKER_CPU_TEMPLATE",
         hide_short_help = true,
-        value_parser = cpu_template
+        help = config::help("vmm.cpu_template"),
+        value_parser = config::parser("vmm.cpu_template")
     )]
-    pub(crate) cpu_template: Option<CpuTemplate>,
+    cpu_template: Option<Value>,
 
-    /// How microVMs execute code, instead of the best that this host has
-    #[arg(long, global = true, value_enum, env = "LLM_FIRECRACKER_ACCEL", hide_short_help = true)]
-    pub(crate) accel: Option<Acceleration>,
+    #[arg(
+        long,
+        global = true,
+        hide_short_help = true,
+        help = config::help("vmm.acceleration"),
+        value_parser = config::parser("vmm.acceleration")
+    )]
+    accel: Option<Value>,
 
-    /// How many microVMs may run at the same time, in all commands together [default: two for each processor]
     #[arg(
         long,
         global = true,
         value_name = "N",
-        env = "LLM_FIRECRACKER_SLOTS",
         hide_short_help = true,
-        value_parser = RangedU64ValueParser::<u32>::new().range(1..=10_000)
+        help = config::help("vmm.slots"),
+        value_parser = config::parser("vmm.slots")
     )]
-    slots: Option<u32>,
+    slots: Option<Value>,
 
-    /// How long a command waits for room for its microVM, in seconds
     #[arg(
         long,
         global = true,
         value_name = "SECONDS",
-        default_value_t = 600,
-        env = "LLM_FIRECRACKER_SLOT_WAIT",
-        hide_short_help = true
+        hide_short_help = true,
+        help = config::help("vmm.slot_wait"),
+        value_parser = config::parser("vmm.slot_wait")
     )]
-    slot_wait: u64,
+    slot_wait: Option<Value>,
 
-    /// The first of the users (and groups) that VMMs run as, one for each slot, when started by root
     #[arg(
         long,
         global = true,
         value_name = "UID",
-        default_value_t = 700_000,
-        env = "LLM_FIRECRACKER_FIRST_UID",
         hide_short_help = true,
-        value_parser = RangedU64ValueParser::<u32>::new().range(1000..=4_000_000_000)
+        help = config::help("vmm.first_uid"),
+        value_parser = config::parser("vmm.first_uid")
     )]
-    pub(crate) first_uid: u32,
+    first_uid: Option<Value>,
 
     /// Says what is being done; twice, in detail
     #[arg(long, short, global = true, action = clap::ArgAction::Count)]
     pub(crate) verbose: u8,
+
+    /// What flags of one command alone say of keys: the flag, and the key with its value.
+    #[arg(skip)]
+    of_command: Vec<(&'static str, &'static str, Value)>,
 }
 
-/// A VMM.
-#[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum VmmName {
-    /// Firecracker, under its jailer; needs KVM
-    Firecracker,
-    /// QEMU's microvm machine
-    Qemu,
+impl Flags {
+    /// The same with what flags of the command say of keys.
+    pub(crate) fn and_about(mut self, keys: Vec<(&'static str, &'static str, Value)>) -> Self {
+        self.of_command = keys;
+        self
+    }
+
+    /// What flags of the command say of keys: the flag, and the key with its value.
+    pub(crate) fn of_command(&self) -> &[(&'static str, &'static str, Value)] {
+        &self.of_command
+    }
+
+    /// Fails where the command line has a `--set` that did not come through: of a flag that stands before the command
+    /// and behind it, clap keeps what stands behind alone.
+    pub(crate) fn all_of(&self, arguments: impl Iterator<Item = OsString>) -> Result<(), Failure> {
+        let is_set =
+            |argument: &OsString| argument == "--set" || argument.as_encoded_bytes().starts_with(b"--set=");
+        if arguments.filter(is_set).count() > self.set.len() && !self.set.is_empty() {
+            let error = anyhow::anyhow!("--set stands both before the command and behind it");
+            return Err(Failure::usage(error).hint("put all of them behind the command".to_owned()));
+        }
+        Ok(())
+    }
+
+    /// Nothing but these assignments.
+    #[cfg(test)]
+    pub(crate) fn setting(assignments: &[&str]) -> Self {
+        Self { set: assignments.iter().map(ToString::to_string).collect(), ..Self::default() }
+    }
+
+    /// What flags say of keys.
+    pub(crate) fn of_keys(&self) -> [(&'static str, Option<&Value>); 9] {
+        [
+            ("data.directory", self.data_dir.as_ref()),
+            ("vmm.name", self.vmm.as_ref()),
+            ("vmm.acceleration", self.accel.as_ref()),
+            ("vmm.qemu", self.qemu.as_ref()),
+            ("vmm.firecracker", self.firecracker.as_ref()),
+            ("vmm.cpu_template", self.cpu_template.as_ref()),
+            ("vmm.slots", self.slots.as_ref()),
+            ("vmm.slot_wait", self.slot_wait.as_ref()),
+            ("vmm.first_uid", self.first_uid.as_ref()),
+        ]
+    }
 }
 
-/// How microVMs execute code.
-#[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Acceleration {
-    /// The processor's virtualization
-    Kvm,
-    /// Emulation in software
-    Tcg,
+/// What holds for all commands, as flags, environment, file and defaults say together.
+#[derive(Clone, Debug)]
+pub(crate) struct Global {
+    flags: Flags,
+    /// The configuration, as it was when the command began.
+    pub(crate) config: Config,
 }
 
 impl Global {
-    /// The data directory.
-    pub(crate) fn data(&self) -> DataDirectory {
-        DataDirectory::new(self.data_dir.clone().unwrap_or_else(default_data_directory))
+    /// Reads the configuration.
+    pub(crate) fn load(flags: Flags) -> Result<Self, Failure> {
+        let config = Config::of_flags(&flags)?;
+        Ok(Self { flags, config })
     }
 
-    /// A text with "run: COMMAND" as that is to be typed: with the data directory, where a flag named it.
+    /// The flags alone.
+    pub(crate) fn flags(&self) -> &Flags {
+        &self.flags
+    }
+
+    /// The data directory.
+    pub(crate) fn data(&self) -> DataDirectory {
+        DataDirectory::new(self.config.data.directory.clone())
+    }
+
+    /// Whether a flag of this command says what this key holds.
+    pub(crate) fn is_flag(&self, key: &str) -> bool {
+        matches!(self.config.origin(key), Some(Origin::Flag(_)))
+    }
+
+    /// Flags that another command needs to work on the same data, as a shell reads them.
+    pub(crate) fn flags_about_data(&self) -> String {
+        let mut flags = String::new();
+        if let Some(file) = &self.flags.config {
+            flags.push_str(" --config ");
+            flags.push_str(&quote(file));
+        }
+        if self.is_flag("data.directory") {
+            flags.push_str(" --data-dir ");
+            flags.push_str(&quote(&self.config.data.directory));
+        }
+        flags
+    }
+
+    /// A text with "run: COMMAND" as that is to be typed: with the file and the data directory, where flags named them.
     pub(crate) fn typed(&self, text: &str) -> String {
         const RUN: &str = "run: infra.operator ";
-        let from_environment = std::env::var_os("LLM_FIRECRACKER_DATA_DIR").map(PathBuf::from);
-        let named = self.data_dir.as_ref().filter(|directory| from_environment.as_ref() != Some(directory));
-        let (Some(directory), Some(start)) = (named, text.find(RUN)) else { return text.to_owned() };
+        let Some(start) = text.find(RUN) else { return text.to_owned() };
         let end = text[start..].find(')').map_or(text.len(), |length| start + length);
-        format!("{} --data-dir {}{}", &text[..end], quote(directory), &text[end..])
+        format!("{}{}{}", &text[..end], self.flags_about_data(), &text[end..])
     }
 
     /// How many microVMs may run at the same time.
     pub(crate) fn slots(&self) -> u32 {
         let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        self.slots.unwrap_or_else(|| u32::try_from(2 * processors).unwrap_or(u32::MAX))
+        self.config.vmm.slots.unwrap_or_else(|| u32::try_from(2 * processors).unwrap_or(u32::MAX))
     }
 
     /// How long a command waits for room.
     pub(crate) fn slot_patience(&self) -> Duration {
-        Duration::from_secs(self.slot_wait)
+        self.config.vmm.slot_wait
     }
 }
 
 /// The template of this name, else the one in the file of this name.
-fn cpu_template(text: &str) -> Result<CpuTemplate, String> {
+pub(crate) fn cpu_template(text: &str) -> Result<CpuTemplate, String> {
     if let Some(named) = CpuTemplate::named(text) {
         return Ok(named);
     }
@@ -160,7 +265,8 @@ fn read_template(path: &Path) -> anyhow::Result<Vec<u8>> {
     std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))
 }
 
-fn default_data_directory() -> PathBuf {
+/// Where things are that nobody has said a place for.
+pub(crate) fn default_data_directory() -> PathBuf {
     if rustix::process::geteuid().is_root() {
         return SYSTEM_DIRECTORY.into();
     }
@@ -208,19 +314,26 @@ mod tests {
     use clap::Parser;
 
     use super::*;
+    use crate::config::{Environment, Source, resolve};
 
     #[derive(Parser)]
     struct Arguments {
         #[command(flatten)]
-        global: Global,
+        flags: Flags,
+    }
+
+    fn global(arguments: &[&str]) -> Result<Global, String> {
+        let arguments = [&["test"], arguments].concat();
+        let flags = Arguments::try_parse_from(arguments).map_err(|error| error.to_string())?.flags;
+        let resolution = resolve(&flags, &Environment::of(&[]), &Source::Nowhere);
+        let config = Config::of(resolution).map_err(|failure| format!("{failure:?}"))?;
+        Ok(Global { flags, config })
     }
 
     #[test]
     fn a_cpu_template_is_a_name_or_a_file() {
-        let template = |value: &str| {
-            let arguments = Arguments::try_parse_from(["test", "--cpu-template", value]);
-            arguments.map(|arguments| arguments.global.cpu_template).map_err(|error| error.to_string())
-        };
+        let template =
+            |value: &str| global(&["--cpu-template", value]).map(|global| global.config.vmm.cpu_template);
         assert_eq!(template("T2").unwrap(), CpuTemplate::named("T2"));
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(&file, r#"{ "cpuid_modifiers": [] }"#).unwrap();
@@ -233,10 +346,8 @@ mod tests {
     }
 
     #[test]
-    fn commands_are_told_with_the_data_directory_that_a_flag_named() {
-        let typed = |arguments: &[&str], text: &str| {
-            Arguments::try_parse_from([&["test"], arguments].concat()).unwrap().global.typed(text)
-        };
+    fn commands_are_told_with_the_file_and_the_data_directory_that_flags_named() {
+        let typed = |arguments: &[&str], text: &str| global(arguments).unwrap().typed(text);
         let named = ["--data-dir", "/a b"];
         assert_eq!(typed(&named, "run: infra.operator setup"), "run: infra.operator setup --data-dir '/a b'");
         assert_eq!(
@@ -245,5 +356,40 @@ mod tests {
         );
         assert_eq!(typed(&named, "free some disk space"), "free some disk space");
         assert_eq!(typed(&[], "run: infra.operator setup"), "run: infra.operator setup");
+        let set = ["--set", "data.directory=/a", "--config", "/dev/null"];
+        assert_eq!(
+            typed(&set, "run: infra.operator setup"),
+            "run: infra.operator setup --config /dev/null --data-dir /a"
+        );
+    }
+
+    #[test]
+    fn assignments_before_and_behind_the_command_are_refused_and_not_dropped() {
+        let flags = Flags::setting(&["api.port=1"]);
+        let all_of = |line: &str| flags.all_of(line.split(' ').map(OsString::from)).is_ok();
+        assert!(all_of("operator --set api.port=1 run"));
+        assert!(all_of("operator run --set=api.port=1"));
+        assert!(!all_of("operator --set pool.minimum=2 run --set=api.port=1"));
+    }
+
+    #[test]
+    fn flags_are_refused_with_what_is_allowed() {
+        let refused = |arguments: &[&str]| global(arguments).unwrap_err();
+        assert!(
+            refused(&["--slots", "0"])
+                .contains("'--slots <N>': 0 is not allowed: give a whole number from 1 to 10000")
+        );
+        assert!(refused(&["--vmm", "xen"]).contains("[possible values: firecracker, qemu, auto]"));
+        assert_eq!(global(&["--accel", "auto"]).unwrap().config.vmm.acceleration, None);
+    }
+
+    #[test]
+    fn a_data_directory_needs_no_unicode() {
+        use std::{ffi::OsStr, os::unix::ffi::OsStrExt as _};
+        let path = OsStr::from_bytes(b"/srv/\xff");
+        let arguments = [OsStr::new("test"), OsStr::new("--data-dir"), path];
+        let flags = Arguments::try_parse_from(arguments).unwrap().flags;
+        let config = Config::of(resolve(&flags, &Environment::of(&[]), &Source::Nowhere)).unwrap();
+        assert_eq!(config.data.directory, Path::new(path));
     }
 }

@@ -54,11 +54,14 @@ pub struct Engine {
     pub(crate) catalogue: Catalogue,
     languages: Languages,
     slots: Slots,
+    /// What the names of its microVMs begin with.
+    prefix: String,
 }
 
 impl Engine {
     /// An engine. Nothing is touched until something is asked of it.
     pub fn new(settings: EngineSettings) -> Self {
+        let prefix = settings.room.prefix().to_owned();
         let slots = Slots::new(settings.data.run().join("slots"), settings.room);
         Self {
             vmm: settings.vmm,
@@ -66,6 +69,7 @@ impl Engine {
             data: settings.data,
             languages: settings.languages,
             slots,
+            prefix,
         }
     }
 
@@ -167,7 +171,7 @@ impl Engine {
             .snapshots()
             .ok_or_else(|| RunError::NotPrepared { language: language.clone(), source })?;
         let rootfs = self.data.image(language);
-        let spec = RestoreSpec { placement: placement(slot), machine, rootfs, files };
+        let spec = RestoreSpec { placement: self.placement(slot), machine, rootfs, files };
         snapshots.start(&spec).await.map_err(RunError::Restore)
     }
 
@@ -195,7 +199,12 @@ impl Engine {
             return Err(NotPrepared::OldKernel);
         }
         let (vmlinux, initramfs) = (bundle.vmlinux(), bundle.initramfs());
-        Ok(BootSpec { placement: placement(slot), machine, vmlinux, initramfs, rootfs })
+        Ok(BootSpec { placement: self.placement(slot), machine, vmlinux, initramfs, rootfs })
+    }
+
+    /// A new microVM's place.
+    fn placement(&self, slot: &Slot) -> Placement {
+        Placement { name: format!("{}{}", self.prefix, Uuid::now_v7().simple()), slot: slot.number }
     }
 }
 
@@ -224,9 +233,4 @@ impl Standby {
     pub fn process_id(&self) -> u32 {
         self.vmm.process_id()
     }
-}
-
-/// A new microVM's place.
-fn placement(slot: &Slot) -> Placement {
-    Placement { name: format!("vm-{}", Uuid::now_v7().simple()), slot: slot.number }
 }

@@ -69,7 +69,7 @@ pub fn engine(data: DataDirectory, vmm: Fake, slots: u32) -> Engine {
         vmm: Arc::new(vmm),
         data,
         languages: Languages::built_in(),
-        room: Room::Own { first: 0, slots },
+        room: Room::Own { first: 0, slots, prefix: "fake-".to_owned() },
     })
 }
 
@@ -209,7 +209,7 @@ mod tests {
         let mut session =
             lab.engine.stand_by(&language.name, MACHINE).await.unwrap().restore().await.unwrap();
         session.warm_up(language).await.unwrap();
-        let executions = session.run(&lab.program("process"), &Job::of("trace")).await.unwrap();
+        let executions = session.run(&lab.program("process"), &Job::of("test")).await.unwrap();
         assert_eq!(executions[0].stdout.bytes, "initialised\n".into());
         session.end().await;
         let counts = lab.control.counts();

@@ -55,7 +55,7 @@ pub enum SlotError {
 }
 
 /// Where an engine's microVMs have their room.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Room {
     /// In all processes that use the data directory together.
     Shared {
@@ -70,7 +70,20 @@ pub enum Room {
         first: u32,
         /// How many there are.
         slots: u32,
+        /// What the names of its microVMs begin with, so that what it left when it was killed can be told from what is
+        /// others': at most 16 letters, digits and hyphens.
+        prefix: String,
     },
+}
+
+impl Room {
+    /// What the names of microVMs begin with.
+    pub(crate) fn prefix(&self) -> &str {
+        match self {
+            Self::Shared { .. } => "vm-",
+            Self::Own { prefix, .. } => prefix,
+        }
+    }
 }
 
 /// The slots of an engine.
@@ -87,7 +100,7 @@ impl Slots {
             Room::Shared { slots, patience } => {
                 Self::Shared { slots: SharedSlots::new(directory, slots), patience }
             }
-            Room::Own { first, slots } => Self::Own(OwnSlots::new(first, slots)),
+            Room::Own { first, slots, .. } => Self::Own(OwnSlots::new(first, slots)),
         }
     }
 

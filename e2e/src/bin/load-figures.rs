@@ -12,7 +12,7 @@ use e2e::{
     load::{
         burst,
         client::Target,
-        idle, one_at_a_time,
+        idle, in_process, one_at_a_time, own_share,
         report::{HEAD, Section},
         service::Service,
         sustained,
@@ -20,10 +20,10 @@ use e2e::{
     running::Process,
 };
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tokio::signal::{
-    ctrl_c,
-    unix::{SignalKind, signal},
-};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// How long callers that never rest call a service over microVMs that cost nothing.
+const OWN_SHARE_TIME: Duration = Duration::from_secs(10);
 
 /// Measures the service under load.
 #[derive(Parser)]
@@ -69,6 +69,8 @@ fn main() -> ExitCode {
 fn run(options: &Options) -> Result<bool> {
     let host = options.data_dir.as_deref().map_or_else(TestHost::prepared, TestHost::at);
     let runtime = tokio::runtime::Runtime::new().context("start a runtime")?;
+    // Before the service is there: from now on it is ended whatever happens.
+    let mut interrupts = runtime.block_on(async { Interrupts::watch() })?;
     eprintln!("starting the service on {}", host.data().display());
     let service = Service::start(&host, &options.service)?;
     // Not before: the service is to get along with the limit that it finds.
@@ -78,13 +80,15 @@ fn run(options: &Options) -> Result<bool> {
     let measured = runtime.block_on(async {
         tokio::select! {
             measured = measure(options, &target, &process) => measured.map(Some),
-            interrupted = interrupted() => interrupted.map(|()| None),
+            () = interrupts.any() => Ok(None),
         }
     });
     // Also after an error and after an interrupt: nobody else ends it.
     let stopped = service.stop();
     let wrong = measured?.context("interrupted")?;
     stopped?;
+    let mut wrong = wrong;
+    wrong.extend(measure_own_share(&runtime, options)?);
     for wrong in wrong.iter().take(20) {
         eprintln!("wrong: {wrong}");
     }
@@ -114,11 +118,37 @@ async fn measure(options: &Options, target: &Target, process: &Process) -> Resul
     Ok(wrong)
 }
 
-async fn interrupted() -> Result<()> {
-    let mut terminate = signal(SignalKind::terminate()).context("watch for SIGTERM")?;
-    tokio::select! {
-        interrupt = ctrl_c() => interrupt.context("watch for Ctrl-C"),
-        _ = terminate.recv() => Ok(()),
+/// Measures our own share, over microVMs that cost nothing.
+fn measure_own_share(runtime: &tokio::runtime::Runtime, options: &Options) -> Result<Vec<String>> {
+    eprintln!("our own share, {} callers for {} s", options.callers, OWN_SHARE_TIME.as_secs());
+    let service = in_process::InProcess::start()?;
+    let target = Target { address: service.address(), token: None };
+    let extent = own_share::Extent { single: 2000, callers: options.callers, time: OWN_SHARE_TIME };
+    let measured = runtime.block_on(own_share::measure(&target, extent));
+    service.stop()?;
+    let section = measured?.section();
+    print!("{section}");
+    Ok(section.wrong)
+}
+
+/// What asks this process to end.
+struct Interrupts {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Interrupts {
+    fn watch() -> Result<Self> {
+        let watch = |kind| signal(kind).context("watch for signals");
+        Ok(Self { interrupt: watch(SignalKind::interrupt())?, terminate: watch(SignalKind::terminate())? })
+    }
+
+    /// Waits for one of them.
+    async fn any(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
     }
 }
 

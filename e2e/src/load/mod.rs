@@ -17,6 +17,7 @@
 pub mod burst;
 pub mod client;
 pub mod idle;
+pub mod in_process;
 pub mod one_at_a_time;
 pub mod own_share;
 pub mod programs;

@@ -30,7 +30,7 @@ pub struct Status {
 pub struct Pool {
     /// Its language.
     pub language: String,
-    /// MicroVMs that wait for a request.
+    /// Those of its microVMs that wait for a request.
     pub idle: u64,
     /// How many are to wait.
     pub target: u64,

@@ -8,12 +8,12 @@ use std::{
 use clap::{Args as _, CommandFactory as _, parser::ValueSource};
 use server::operations::{BucketName, ImageOrigin, SnapshotSizes, Task};
 
-use crate::{Arguments, settings::Global};
+use crate::{Arguments, settings::Flags};
 
 /// Flags of all commands as this process was given them, and its data directory. What is in the environment is inherited.
 pub(super) fn global(data: &Path) -> Vec<OsString> {
     let matches = Arguments::command().ignore_errors(true).get_matches_from(std::env::args_os());
-    let of_all_commands = Global::augment_args(clap::Command::new("all"));
+    let of_all_commands = Flags::augment_args(clap::Command::new("all"));
     let mut arguments = vec![flag("data-dir", data.as_os_str())];
     for argument in of_all_commands.get_arguments().filter(|argument| argument.get_action().takes_values()) {
         let (id, long) = (argument.get_id().as_str(), argument.get_long().unwrap_or_default());

@@ -3,4 +3,4 @@
 mod profile;
 mod settings;
 
-pub(crate) use settings::{BucketArgs, Make};
+pub(crate) use settings::{BucketArgs, Make, endpoint};

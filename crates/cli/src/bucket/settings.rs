@@ -9,7 +9,11 @@ use anyhow::{Context as _, Result, anyhow};
 use store::remote::{Bucket, BucketAddress, BucketSettings, Credentials};
 
 use super::profile::{MAX_FILE_BYTES, Profile};
-use crate::failure::{Failure, OrFail as _};
+use crate::{
+    config::{self, Storage},
+    failure::{Failure, OrFail as _},
+    settings::Global,
+};
 
 /// Where S3's first region is, which many compatible stores take for theirs.
 const DEFAULT_REGION: &str = "us-east-1";
@@ -29,46 +33,38 @@ pub(crate) struct BucketArgs {
     #[arg(
         long,
         value_name = "BUCKET",
-        env = "LLM_FIRECRACKER_BUCKET",
-        help = "The bucket: its name, s3://NAME/PREFIX, or file:///DIRECTORY"
+        help = config::help("storage.bucket")
     )]
     bucket: Option<BucketAddress>,
 
-    /// The server of a store that is compatible with S3 [default: Amazon's]
     #[arg(
         long,
         value_name = "URL",
-        env = "LLM_FIRECRACKER_S3_ENDPOINT",
         value_parser = endpoint,
-        hide_short_help = true
+        hide_short_help = true,
+        help = config::help("storage.endpoint")
     )]
     endpoint: Option<String>,
 
-    /// The bucket's region [default: that of the environment or the profile, else us-east-1]
-    #[arg(long, value_name = "REGION", hide_short_help = true)]
+    #[arg(long, value_name = "REGION", hide_short_help = true, help = config::help("storage.region"))]
     region: Option<String>,
 
-    #[arg(
-        long,
-        value_name = "NAME",
-        hide_short_help = true,
-        help = "The profile of the AWS command line that has the credentials [default: those of the environment, else \
-                AWS_PROFILE, else the profile \"default\"]"
-    )]
+    #[arg(long, value_name = "NAME", hide_short_help = true, help = config::help("storage.profile"))]
     profile: Option<String>,
 }
 
 impl BucketArgs {
     /// Whether there is one.
-    pub(crate) fn is_given(&self) -> bool {
-        self.bucket.is_some()
+    pub(crate) fn is_given(&self, global: &Global) -> bool {
+        self.bucket.is_some() || global.config.storage.bucket.is_some()
     }
 
     /// The bucket.
-    pub(crate) fn open(&self, make: Make) -> Result<Bucket, Failure> {
-        let address = self.bucket.clone().ok_or_else(|| {
+    pub(crate) fn open(&self, make: Make, global: &Global) -> Result<Bucket, Failure> {
+        let storage = &global.config.storage;
+        let address = self.bucket.clone().or_else(|| storage.bucket.clone()).ok_or_else(|| {
             Failure::usage(anyhow!("which bucket?"))
-                .hint("name it with --bucket or LLM_FIRECRACKER_BUCKET".to_owned())
+                .hint("name it with --bucket or LLM_FIRECRACKER_BUCKET, or in the configuration".to_owned())
         })?;
         let make_directory = make == Make::Directory;
         let settings = if let BucketAddress::Directory(_) = address {
@@ -76,16 +72,21 @@ impl BucketArgs {
             let credentials = Credentials::Instance;
             BucketSettings { address, endpoint: None, region, credentials, make_directory }
         } else {
-            self.settings(address, &Environment::of_process())?
+            self.settings(address, storage, &Environment::of_process())?
         };
         Bucket::open(&settings).or_fail()
     }
 
-    fn settings(&self, address: BucketAddress, environment: &Environment) -> Result<BucketSettings, Failure> {
-        let named = self.profile.clone().or_else(|| environment.get("AWS_PROFILE"));
+    fn settings(
+        &self,
+        address: BucketAddress,
+        storage: &Storage,
+        environment: &Environment,
+    ) -> Result<BucketSettings, Failure> {
+        let named = self.profile.as_ref().or(storage.profile.as_ref());
         let files = environment.files().map_err(Failure::host)?;
-        let profile = Profile::find(named.as_deref().unwrap_or("default"), &files.0, &files.1);
-        if let (Some(name), None) = (&named, &profile) {
+        let profile = Profile::find(named.map_or("default", String::as_str), &files.0, &files.1);
+        if let (Some(name), None) = (named, &profile) {
             let hint = "aws configure list-profiles shows those that there are".to_owned();
             return Err(Failure::usage(anyhow!("there is no profile {name:?}")).hint(hint));
         }
@@ -94,23 +95,20 @@ impl BucketArgs {
         let region = self
             .region
             .clone()
-            .or_else(|| environment.get("AWS_REGION"))
-            .or_else(|| environment.get("AWS_DEFAULT_REGION"))
+            .or_else(|| storage.region.clone())
             .or_else(|| of_profile("region"))
             .unwrap_or_else(|| DEFAULT_REGION.to_owned());
-        let endpoint = match &self.endpoint {
-            Some(endpoint) => Some(endpoint.clone()),
-            None => environment
-                .get("AWS_ENDPOINT_URL_S3")
-                .or_else(|| environment.get("AWS_ENDPOINT_URL"))
-                .or_else(|| of_profile("endpoint_url"))
-                .map(|url| self::endpoint(&url).map_err(|error| Failure::usage(anyhow!(error))))
-                .transpose()?,
-        };
+        let endpoint = self
+            .endpoint
+            .clone()
+            .or_else(|| storage.endpoint.clone())
+            .or_else(|| of_profile("endpoint_url"))
+            .map(|url| self::endpoint(&url).map_err(|error| Failure::usage(anyhow!(error))))
+            .transpose()?;
         // Who names a profile on the command line means it; else the environment comes first.
         let credentials = match environment.keys()? {
             Some(keys) if self.profile.is_none() => keys,
-            _ => match of_a_profile(named.as_deref(), &profile)? {
+            _ => match of_a_profile(named.map(String::as_str), &profile)? {
                 Some(keys) => keys,
                 None => environment.elsewhere()?,
             },
@@ -216,7 +214,7 @@ fn read_file(path: &Path) -> Result<String> {
 }
 
 /// A server's address, without what may be a password.
-fn endpoint(url: &str) -> Result<String, String> {
+pub(crate) fn endpoint(url: &str) -> Result<String, String> {
     let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
     let Some(rest) = rest.map(|rest| rest.trim_end_matches('/')).filter(|rest| !rest.is_empty()) else {
         return Err("an endpoint begins with https:// or http:// and names a server".to_owned());
@@ -232,6 +230,10 @@ mod tests {
     use clap::Parser;
 
     use super::*;
+    use crate::{
+        config::{Config, Source},
+        settings::Flags,
+    };
 
     #[derive(Parser)]
     struct Arguments {
@@ -242,13 +244,17 @@ mod tests {
     fn settings(arguments: &[&str], variables: &[(&str, &str)]) -> Result<BucketSettings, String> {
         let arguments = [&["test", "--bucket", "llm-firecracker"], arguments].concat();
         let bucket = Arguments::try_parse_from(arguments).map_err(|error| error.to_string())?.bucket;
+        let of_config = variables.to_vec();
         let variables: Vec<(String, String)> =
             variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         let environment = Environment(Box::new(move |name| {
             variables.iter().find(|(variable, _)| variable == name).map(|(_, value)| value.clone())
         }));
         let address = bucket.bucket.clone().ok_or("no bucket")?;
-        bucket.settings(address, &environment).map_err(|failure| format!("{failure:?}"))
+        let resolution =
+            config::resolve(&Flags::default(), &config::Environment::of(&of_config), &Source::Nowhere);
+        let storage = Config::of(resolution).map_err(|failure| format!("{failure:?}"))?.storage;
+        bucket.settings(address, &storage, &environment).map_err(|failure| format!("{failure:?}"))
     }
 
     const KEYS: [(&str, &str); 2] = [("AWS_ACCESS_KEY_ID", "AKID"), ("AWS_SECRET_ACCESS_KEY", "hidden")];

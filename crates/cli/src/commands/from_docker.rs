@@ -49,8 +49,13 @@ pub(crate) struct FromDockerArgs {
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
 
-    /// A mirror of Docker Hub that is asked first, or of another registry: REGISTRY=URL
-    #[arg(long, value_name = "URL", value_delimiter = ',', env = "LLM_FIRECRACKER_REGISTRY_MIRROR")]
+    #[arg(
+        long,
+        value_name = "URL",
+        value_delimiter = ',',
+        help = "A mirror of Docker Hub that is asked first, or of another registry: REGISTRY=URL [default: those of \
+                registry.mirrors in the configuration] [env: LLM_FIRECRACKER_REGISTRY_MIRROR]"
+    )]
     registry_mirror: Vec<Mirror>,
 
     /// Speaks to the registry without encryption. On this machine that is done where it does not speak TLS
@@ -77,8 +82,10 @@ pub(super) async fn run(args: FromDockerArgs, global: &Global) -> Result<ExitCod
     let progress: Arc<dyn Progress> = Arc::clone(&steps) as _;
     let layers = data.layers();
     let image = if let ImageSource::Registry(reference) = &source {
+        let named = args.registry_mirror;
+        let mirrors = if named.is_empty() { global.config.registry.mirrors.clone() } else { named };
         let settings = RegistrySettings {
-            mirrors: args.registry_mirror,
+            mirrors,
             plain_http: args.plain_http,
             host_files: host_files(),
             credential_files: credential_files(),

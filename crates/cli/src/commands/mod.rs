@@ -3,6 +3,7 @@
 mod api;
 mod benchmark;
 mod completions;
+mod config;
 mod customize;
 mod doctor;
 mod from_docker;
@@ -12,14 +13,37 @@ mod run;
 mod setup;
 mod snapshot;
 mod storage;
+mod token;
 
 use std::process::ExitCode;
 
-use crate::{failure::Failure, settings::Global};
+use crate::{
+    failure::Failure,
+    settings::{Flags, Global},
+};
 
 /// What to do.
 #[derive(clap::Subcommand)]
 pub(crate) enum Command {
+    #[command(flatten)]
+    Configured(Box<ConfiguredCommand>),
+    /// Checks the configuration, shows it, and tells what there is to configure
+    #[command(subcommand)]
+    Config(config::ConfigCommand),
+    /// Prints a script that completes this command line in a shell
+    Completions(completions::CompletionsArgs),
+}
+
+impl Command {
+    /// Whether it serves until it is told to end.
+    pub(crate) fn is_service(&self) -> bool {
+        matches!(self, Self::Configured(command) if matches!(**command, ConfiguredCommand::Api(_)))
+    }
+}
+
+/// What cannot be done where the configuration is at fault.
+#[derive(clap::Subcommand)]
+pub(crate) enum ConfiguredCommand {
     /// Prepares this host: installs packages and Firecracker, makes the kernel bundle. Safe to repeat
     Setup(setup::SetupArgs),
     /// Says what this host has and lacks, each finding with its fix
@@ -36,26 +60,42 @@ pub(crate) enum Command {
     Run(run::RunArgs),
     /// Serves the HTTP API, with microVMs that wait for requests
     Api(api::ApiArgs),
+    /// Makes, lists and revokes the access tokens of the service, each with its own limits
+    #[command(subcommand)]
+    Token(token::TokenCommand),
     /// Shows what takes space and serves nobody, and removes it: unused layers, stale snapshots, interrupted downloads
     Prune(prune::PruneArgs),
     /// Measures boots, snapshots, restores and runs, beside the native interpreter
     Benchmark(benchmark::BenchmarkArgs),
-    /// Prints a script that completes this command line in a shell
-    Completions(completions::CompletionsArgs),
 }
 
 /// Does it.
-pub(crate) async fn run(command: Command, global: &Global) -> Result<ExitCode, Failure> {
+pub(crate) async fn run(command: Command, flags: Flags) -> Result<ExitCode, Failure> {
     match command {
-        Command::Setup(args) => setup::run(args, global).await,
-        Command::Doctor(args) => doctor::run(args, global).await,
-        Command::Rootfs(command) => rootfs::run(command, global).await,
-        Command::Snapshot(command) => snapshot::run(command, global).await,
-        Command::Host(args) => run::host(args, global).await,
-        Command::Run(args) => run::run(args, global).await,
-        Command::Api(args) => api::run(args, global).await,
-        Command::Prune(args) => prune::run(&args, global).await,
-        Command::Benchmark(args) => benchmark::run(args, global).await,
+        Command::Configured(command) => {
+            let flags = match &*command {
+                ConfiguredCommand::Api(args) => flags.and_about(args.of_keys()),
+                _ => flags,
+            };
+            let global = Global::load(flags)?;
+            run_configured(*command, &global).await.map_err(|failure| failure.typed(&global))
+        }
+        Command::Config(command) => config::run(command, &flags),
         Command::Completions(args) => completions::run(&args),
+    }
+}
+
+async fn run_configured(command: ConfiguredCommand, global: &Global) -> Result<ExitCode, Failure> {
+    match command {
+        ConfiguredCommand::Setup(args) => setup::run(args, global).await,
+        ConfiguredCommand::Doctor(args) => doctor::run(args, global).await,
+        ConfiguredCommand::Rootfs(command) => rootfs::run(command, global).await,
+        ConfiguredCommand::Snapshot(command) => snapshot::run(command, global).await,
+        ConfiguredCommand::Host(args) => run::host(args, global).await,
+        ConfiguredCommand::Run(args) => run::run(args, global).await,
+        ConfiguredCommand::Token(command) => token::run(command, global),
+        ConfiguredCommand::Api(args) => api::run(&args, global).await,
+        ConfiguredCommand::Prune(args) => prune::run(&args, global).await,
+        ConfiguredCommand::Benchmark(args) => benchmark::run(args, global).await,
     }
 }

@@ -92,7 +92,7 @@ pub(super) async fn run(command: RootfsCommand, global: &Global) -> Result<ExitC
         RootfsCommand::FromDocker(args) => from_docker::run(args, global).await,
         RootfsCommand::Customize(args) => customize::run(args, global).await,
         RootfsCommand::List(args) if args.remote => {
-            list_rootfs(&args.bucket, args.lang.as_deref(), args.json).await
+            list_rootfs(&args.bucket, args.lang.as_deref(), args.json, global).await
         }
         RootfsCommand::List(args) => list(&args, global),
         RootfsCommand::Upload(args) => upload_rootfs(args, global).await,

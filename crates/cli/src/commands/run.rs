@@ -156,7 +156,7 @@ async fn answer(
         }
     };
     let wanted = (&request.language.name, machine, start);
-    fetch_missing(bucket, &engine, &global.data(), wanted).await;
+    fetch_missing(bucket, &engine, global, wanted).await;
     let machine = machine.unwrap_or_else(|| best_machine(&engine, &request));
     match engine.run(&request, machine, start, &trace_id).await {
         Ok(outcome) => {

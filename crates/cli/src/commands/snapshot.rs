@@ -96,7 +96,7 @@ pub(super) async fn run(command: SnapshotCommand, global: &Global) -> Result<Exi
     match command {
         SnapshotCommand::Create(args) => create(&args, global).await,
         SnapshotCommand::List(args) if args.remote => {
-            list_snapshots(&args.bucket, args.lang.as_deref(), args.json).await
+            list_snapshots(&args.bucket, args.lang.as_deref(), args.json, global).await
         }
         SnapshotCommand::List(args) => list(&args, global).await,
         SnapshotCommand::Verify(args) => verify(&args, global).await,

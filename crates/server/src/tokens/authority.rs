@@ -194,7 +194,10 @@ impl Authority {
         Ok(Permit { _running: running, token: caller.id.clone(), executions, day, authority: self.clone() })
     }
 
-    async fn ask<T>(&self, question: impl FnOnce(oneshot::Sender<T>) -> Message) -> Result<T, AuthorityError> {
+    async fn ask<T>(
+        &self,
+        question: impl FnOnce(oneshot::Sender<T>) -> Message,
+    ) -> Result<T, AuthorityError> {
         let questions = self.connected.questions.as_ref().ok_or(AuthorityError::Ended)?;
         let (reply, answer) = oneshot::channel();
         let answered = async {

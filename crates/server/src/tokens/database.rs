@@ -1,6 +1,6 @@
 //! The file with tokens and quotas: how it is made, opened, and brought up to date.
 //!
-//! It is SQLite with a write-ahead log, so that the service and commands may have it open at once. A new one is made
+//! It is `SQLite` with a write-ahead log, so that the service and commands may have it open at once. A new one is made
 //! beside its place and put there whole, so nobody ever finds half a one.
 
 use std::{
@@ -13,11 +13,13 @@ use std::{
 use images::staging::OutputLock;
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
-/// One for each version of the file; the first makes what there is in an empty one. Those that were released are never
+/// Each with the version that it leads to; the first makes what there is in an empty one. Those that were released are never
 /// changed.
 ///
 /// `token_changes` is counted on by the triggers: whoever changes a token, by hand even, the service notices.
-const MIGRATIONS: [&str; 1] = ["
+const MIGRATIONS: [(i64, &str); 1] = [(
+    1,
+    "
     CREATE TABLE token (
         id TEXT PRIMARY KEY,
         secret_sha256 BLOB NOT NULL CHECK (length(secret_sha256) = 32),
@@ -55,10 +57,11 @@ const MIGRATIONS: [&str; 1] = ["
         executions INTEGER NOT NULL,
         PRIMARY KEY (token, day)
     ) STRICT, WITHOUT ROWID;
-"];
+",
+)];
 
 /// The version that this release writes, and the newest that it reads.
-const VERSION: i64 = MIGRATIONS.len() as i64;
+const VERSION: i64 = MIGRATIONS[MIGRATIONS.len() - 1].0;
 
 /// To be read and written by its owner alone: whoever reads it learns hashes, whoever writes it lets himself in.
 const MODE: u32 = 0o600;
@@ -90,7 +93,7 @@ pub enum OpenError {
         #[source]
         source: io::Error,
     },
-    /// SQLite refuses.
+    /// `SQLite` refuses.
     #[error("cannot open the tokens in {}", .path.display())]
     Database {
         /// The file.
@@ -141,6 +144,10 @@ impl OpenError {
 pub(super) fn hint(path: &Path, error: &rusqlite::Error) -> Option<String> {
     Some(match error.sqlite_error_code()? {
         ErrorCode::DiskFull => "free some disk space".to_owned(),
+        // Of a file system that is full, too, where SQLite has asked for room in another way.
+        ErrorCode::SystemIoFailure => {
+            "free some disk space, or see what the kernel says of the disk".to_owned()
+        }
         ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked => {
             "another process is writing to it: try again".to_owned()
         }
@@ -156,11 +163,7 @@ pub(super) fn hint(path: &Path, error: &rusqlite::Error) -> Option<String> {
 }
 
 /// Opens the file, and makes it where there is none. Waits no longer than `patience` for others that are writing.
-pub(super) fn open(
-    path: &Path,
-    durability: Durability,
-    patience: Duration,
-) -> Result<Connection, OpenError> {
+pub(super) fn open(path: &Path, durability: Durability, patience: Duration) -> Result<Connection, OpenError> {
     match fs::metadata(path) {
         Ok(metadata) => restrict(path, &metadata)?,
         Err(error) if error.kind() == io::ErrorKind::NotFound => create(path)?,
@@ -175,11 +178,7 @@ fn connect(path: &Path, durability: Durability, patience: Duration) -> Result<Co
     let mut connection = Connection::open_with_flags(path, flags).map_err(failed)?;
     configure(&connection, durability, patience).map_err(failed)?;
     let version = migrate(&mut connection).map_err(failed)?;
-    if version == VERSION {
-        Ok(connection)
-    } else {
-        Err(OpenError::Newer { path: path.to_owned(), version })
-    }
+    if version == VERSION { Ok(connection) } else { Err(OpenError::Newer { path: path.to_owned(), version }) }
 }
 
 fn configure(connection: &Connection, durability: Durability, patience: Duration) -> rusqlite::Result<()> {
@@ -191,7 +190,8 @@ fn configure(connection: &Connection, durability: Durability, patience: Duration
 
 /// Brings the file up to date and gives its version, which is another than [`VERSION`] where that cannot be.
 fn migrate(connection: &mut Connection) -> rusqlite::Result<i64> {
-    let version = |connection: &Connection| connection.pragma_query_value(None, "user_version", |row| row.get(0));
+    let version =
+        |connection: &Connection| connection.pragma_query_value(None, "user_version", |row| row.get(0));
     let found: i64 = version(connection)?;
     if !(0..VERSION).contains(&found) {
         return Ok(found);
@@ -201,9 +201,9 @@ fn migrate(connection: &mut Connection) -> rusqlite::Result<i64> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     // Another process may have been faster.
     let found: i64 = version(&transaction)?;
-    for (migration, number) in MIGRATIONS.iter().zip(1..).skip_while(|(_, number)| *number <= found) {
+    for (version, migration) in MIGRATIONS.iter().filter(|(version, _)| *version > found) {
         transaction.execute_batch(migration)?;
-        transaction.pragma_update(None, "user_version", number)?;
+        transaction.pragma_update(None, "user_version", version)?;
     }
     let reached = version(&transaction)?;
     transaction.commit()?;
@@ -212,7 +212,7 @@ fn migrate(connection: &mut Connection) -> rusqlite::Result<i64> {
 
 /// Takes permissions away that others should not have.
 ///
-/// By its path, for the file must not be opened and closed but by SQLite: closing any descriptor of it would release
+/// By its path, for the file must not be opened and closed but by `SQLite`: closing any descriptor of it would release
 /// the locks of all connections that this process has to it.
 fn restrict(path: &Path, metadata: &fs::Metadata) -> Result<(), OpenError> {
     if !metadata.is_file() {
@@ -233,7 +233,11 @@ fn create(path: &Path) -> Result<(), OpenError> {
     let file = staged.path().join("new");
     let new = fs::OpenOptions::new().write(true).create_new(true).mode(MODE).open(&file);
     drop(new.map_err(OpenError::io("make", &file))?);
-    let connection = connect(&file, Durability::Full, CREATION_DEADLINE)?;
+    let connection = connect(&file, Durability::Full, CREATION_DEADLINE).map_err(|error| match error {
+        // The user knows it by the place that it will have.
+        OpenError::Database { source, .. } => OpenError::Database { path: path.to_owned(), source },
+        error => error,
+    })?;
     // Moves everything from the log into the file, and removes the log.
     connection.close().map_err(|(_, source)| OpenError::Database { path: path.to_owned(), source })?;
     remove_logs(path)?;
@@ -314,7 +318,9 @@ mod tests {
         std::thread::scope(|scope| {
             let threads: Vec<_> =
                 (0..8).map(|_| scope.spawn(|| open(&path, Durability::Full, PATIENCE).map(drop))).collect();
-            threads.into_iter().for_each(|thread| thread.join().unwrap().unwrap());
+            for thread in threads {
+                thread.join().unwrap().unwrap();
+            }
         });
     }
 

@@ -275,7 +275,10 @@ mod tests {
             limited.allows(language, memory_mib, timeout).unwrap_err().to_string()
         };
         assert_eq!(refusal(&ruby, 512, second), "this access token does not allow ruby, but: bash, python");
-        assert_eq!(refusal(&python, 513, second), "this access token allows at most 512 MiB of memory, not 513");
+        assert_eq!(
+            refusal(&python, 513, second),
+            "this access token allows at most 512 MiB of memory, not 513"
+        );
         assert_eq!(
             refusal(&python, 512, ten + Duration::from_millis(500)),
             "this access token allows a timeout of at most 10 s, not 10.5 s"
@@ -284,7 +287,9 @@ mod tests {
 
     #[test]
     fn rates_are_written_as_they_are_read() {
-        for (text, canonical) in [("60/min", "60/min"), ("5/second", "5/s"), ("1000/h", "1000/h"), ("1/m", "1/min")] {
+        for (text, canonical) in
+            [("60/min", "60/min"), ("5/second", "5/s"), ("1000/h", "1000/h"), ("1/m", "1/min")]
+        {
             assert_eq!(text.parse::<Rate>().unwrap().to_string(), canonical);
         }
         for text in ["", "60", "/min", "0/s", "-1/s", "1.5/s", "1000001/s", "1/day", "99999999999/s"] {

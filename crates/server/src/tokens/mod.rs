@@ -28,6 +28,7 @@ pub use database::OpenError;
 pub use grant::{Grant, NotAllowed, ParseNameError, ParseRateError, Rate, RatePeriod, TokenName};
 pub use quota::QuotaExceeded;
 pub use register::{
-    CreateTokenError, ListTokensError, NewToken, Register, Revocation, RevokeTokenError, TokenState, TokenStatus,
+    CreateTokenError, ListTokensError, NewToken, Register, Revocation, RevokeTokenError, TokenState,
+    TokenStatus,
 };
 pub use text::{TokenId, TokenText};

@@ -166,8 +166,9 @@ impl DayCount {
             // What counts for nothing is let in even where nothing is left.
             Some(limit) if executions > 0 && total > limit.into() => {
                 let left = u64::from(limit).saturating_sub(self.executions);
-                let midnight =
-                    Moment(self.day.saturating_add(1).saturating_mul(DAY_SECONDS).saturating_mul(SECOND_NANOS));
+                let midnight = Moment(
+                    self.day.saturating_add(1).saturating_mul(DAY_SECONDS).saturating_mul(SECOND_NANOS),
+                );
                 Err(QuotaExceeded::Daily {
                     limit,
                     left: u32::try_from(left).unwrap_or(limit),
@@ -276,7 +277,10 @@ mod tests {
             exceeded.to_string(),
             "E002: API quota exceeded: 10 executions a day, of which 3 are left"
         );
-        assert_eq!(DayCount { executions: 12, ..used }.admit(0, Some(10), NOON).map(|new| new.executions), Ok(12));
+        assert_eq!(
+            DayCount { executions: 12, ..used }.admit(0, Some(10), NOON).map(|new| new.executions),
+            Ok(12)
+        );
     }
 
     #[test]

@@ -15,7 +15,7 @@ use super::{
     grant::{Grant, TokenName},
     ledger,
     quota::Moment,
-    text::{SecretHash, TokenId, TokenText},
+    text::{PresentedToken, SecretHash, TokenId, TokenText},
 };
 
 /// How long a command waits for others that are writing. Each of them takes milliseconds.
@@ -215,13 +215,17 @@ impl Register {
         list().map_err(|source| ListTokensError { path: self.path.clone(), source })
     }
 
-    /// Revokes the token of this id or name. Once it returns, no request is let in with it; those that run go on.
+    /// Revokes the token of this id or name, or the one that this is. Once it returns, no request is let in with it; those that run go on.
     pub fn revoke(&mut self, id_or_name: &str) -> Result<Revocation, RevokeTokenError> {
+        // Whoever finds a token has nothing but that. Its secret gets no further than here, least of all into an error.
+        let found = PresentedToken::parse(id_or_name);
+        let id_or_name = found.as_ref().map_or(id_or_name, |token| token.id.as_str());
         let mut attempt = || {
             let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
             let Some((id, name, revoked)) = find(&transaction, id_or_name)? else { return Ok(None) };
             let revoked_unix = revoked.unwrap_or_else(|| Moment::now().unix_seconds());
-            transaction.execute("UPDATE token SET revoked = ?2 WHERE id = ?1", params![id.as_str(), revoked_unix])?;
+            transaction
+                .execute("UPDATE token SET revoked = ?2 WHERE id = ?1", params![id.as_str(), revoked_unix])?;
             transaction.commit()?;
             Ok(Some(Revocation { id, name, revoked_unix, was_revoked: revoked.is_some() }))
         };
@@ -256,7 +260,9 @@ impl StoredToken {
         let languages: Option<String> = row.get("languages")?;
         let languages = languages.map(|names| {
             let names = names.split(',').filter(|name| !name.is_empty());
-            names.map(|name| parse::<Language>(row, "languages", name)).collect::<rusqlite::Result<BTreeSet<_>>>()
+            names
+                .map(|name| parse::<Language>(row, "languages", name))
+                .collect::<rusqlite::Result<BTreeSet<_>>>()
         });
         let rate: Option<String> = row.get("rate")?;
         Ok(Self {
@@ -284,7 +290,8 @@ where
     T: FromStr<Err: std::error::Error + Send + Sync + 'static>,
 {
     let column = row.as_ref().column_index(column)?;
-    text.parse().map_err(|error| rusqlite::Error::FromSqlConversionFailure(column, Type::Text, Box::new(error)))
+    text.parse()
+        .map_err(|error| rusqlite::Error::FromSqlConversionFailure(column, Type::Text, Box::new(error)))
 }
 
 /// All tokens, the oldest first.
@@ -293,10 +300,16 @@ pub(super) fn stored_tokens(connection: &Connection) -> rusqlite::Result<Vec<Sto
     statement.query_map([], StoredToken::from_row)?.collect()
 }
 
-fn insert(connection: &Connection, text: &TokenText, grant: &Grant, created_unix: u64) -> rusqlite::Result<()> {
-    let languages = grant.languages.as_ref().map(|languages| {
-        languages.iter().map(Language::as_str).collect::<Vec<_>>().join(",")
-    });
+fn insert(
+    connection: &Connection,
+    text: &TokenText,
+    grant: &Grant,
+    created_unix: u64,
+) -> rusqlite::Result<()> {
+    let languages = grant
+        .languages
+        .as_ref()
+        .map(|languages| languages.iter().map(Language::as_str).collect::<Vec<_>>().join(","));
     connection.execute(
         "INSERT INTO token (id, secret_sha256, name, created, expires, rate, concurrency, daily_executions, languages,
             max_memory_mib, max_timeout_seconds, admin)
@@ -393,7 +406,10 @@ mod tests {
         let (_directory, mut register) = register();
         let first = register.create(&grant("a")).unwrap();
         let error = register.create(&grant("a")).unwrap_err();
-        assert!(matches!(&error, CreateTokenError::NameTaken { id, .. } if id == first.text.id()), "{error:?}");
+        assert!(
+            matches!(&error, CreateTokenError::NameTaken { id, .. } if id == first.text.id()),
+            "{error:?}"
+        );
         register.revoke("a").unwrap();
         let second = register.create(&grant("a")).unwrap();
         assert_eq!(register.revoke("a").unwrap().id, *second.text.id());
@@ -419,5 +435,15 @@ mod tests {
         }
         assert!(matches!(register.revoke("b"), Err(RevokeTokenError::Unknown(name)) if name == "b"));
         assert_eq!(register.list().unwrap()[0].state, TokenState::Revoked);
+    }
+
+    #[test]
+    fn a_token_that_was_found_can_be_revoked_and_its_secret_is_not_repeated() {
+        let (_directory, mut register) = register();
+        let text = register.create(&grant("a")).unwrap().text;
+        assert_eq!(register.revoke(&text.reveal()).unwrap().id, *text.id());
+        let unknown = TokenText::random().unwrap();
+        let error = register.revoke(&unknown.reveal()).unwrap_err();
+        assert!(matches!(error, RevokeTokenError::Unknown(id) if id == unknown.id().as_str()));
     }
 }

@@ -160,8 +160,16 @@ mod tests {
     fn what_is_no_token_is_not_looked_up() {
         let token = TokenText::random().unwrap().reveal();
         let shorter = &token[..token.len() - 1];
-        for text in ["", "lfc_", "lfc__", "x", shorter, &format!("{token}0"), &token.to_uppercase(), &format!(" {token}")]
-        {
+        for text in [
+            "",
+            "lfc_",
+            "lfc__",
+            "x",
+            shorter,
+            &format!("{token}0"),
+            &token.to_uppercase(),
+            &format!(" {token}"),
+        ] {
             assert!(PresentedToken::parse(text).is_none(), "{text:?}");
         }
     }

@@ -16,7 +16,7 @@ use std::{
     },
 };
 
-use rusqlite::{Connection, TransactionBehavior};
+use rusqlite::{Connection, ErrorCode, TransactionBehavior};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
@@ -67,7 +67,9 @@ impl Running {
     /// Only the worker adds, so what it has read can but become less.
     fn begin(count: &Arc<AtomicU32>, limit: Option<u32>) -> Result<Self, QuotaExceeded> {
         match limit {
-            Some(limit) if count.load(Ordering::Acquire) >= limit => Err(QuotaExceeded::Concurrency { limit }),
+            Some(limit) if count.load(Ordering::Acquire) >= limit => {
+                Err(QuotaExceeded::Concurrency { limit })
+            }
             _ => {
                 count.fetch_add(1, Ordering::AcqRel);
                 Ok(Self(Arc::clone(count)))
@@ -149,7 +151,10 @@ impl Worker {
     }
 
     fn settle(&mut self, admissions: Vec<Admission>, refunds: Vec<Refund>) {
-        match self.record(&admissions, &refunds) {
+        let recorded = self.record(&admissions, &refunds).or_else(|error| {
+            if self.empty_log(&error) { self.record(&admissions, &refunds) } else { Err(error) }
+        });
+        match recorded {
             Ok(verdicts) => {
                 for (admission, verdict) in admissions.into_iter().zip(verdicts) {
                     let _ = admission.reply.send(verdict);
@@ -196,6 +201,15 @@ impl Worker {
         Ok(verdicts)
     }
 
+    /// Makes room where a disk is full: the log begins anew once what it holds is in the file, which seldom grows.
+    /// Whether that may have helped against the error.
+    fn empty_log(&self, error: &rusqlite::Error) -> bool {
+        // The latter is what a user's share of the disk being full looks like.
+        let is_full =
+            matches!(error.sqlite_error_code(), Some(ErrorCode::DiskFull | ErrorCode::SystemIoFailure));
+        is_full && self.connection.execute_batch("PRAGMA wal_checkpoint(PASSIVE)").is_ok()
+    }
+
     fn failed(&self, error: rusqlite::Error) -> AuthorityError {
         AuthorityError::Database { path: Arc::clone(&self.path), source: Arc::new(error) }
     }
@@ -229,7 +243,8 @@ struct Known {
 impl KnownTokens {
     /// Reads them anew if one was changed, which is found out without reading any.
     fn refresh(&mut self, connection: &Connection) -> rusqlite::Result<()> {
-        let number = |query| connection.prepare_cached(query)?.query_row([], |row| row.get::<_, i64>(0)).map(Some);
+        let number =
+            |query| connection.prepare_cached(query)?.query_row([], |row| row.get::<_, i64>(0)).map(Some);
         let data_version = number("PRAGMA data_version")?;
         if self.data_version == data_version {
             return Ok(());

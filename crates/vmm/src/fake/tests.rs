@@ -53,6 +53,7 @@ fn runtime() -> Runtime {
 
 fn program(text: &str, stdins: &[&str]) -> Run {
     Run {
+        trace_id: "t".to_owned(),
         runtime: runtime(),
         process: Process::Initialised,
         files: vec![File { name: "main.py".to_owned(), content: text.into() }],

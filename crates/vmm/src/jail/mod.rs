@@ -25,7 +25,7 @@ mod root;
 mod spec;
 mod supervisor;
 
-pub use cgroup::available as cgroup_available;
+pub use cgroup::{available as cgroup_available, remove_all_left};
 pub use launch::{Jailed, LaunchError, Supervisor};
 pub use spec::{Access, CgroupLimits, FIRST_DESCRIPTOR, JailFile, JailSpec, Launcher};
 pub use supervisor::{close_inherited, supervise};

@@ -85,11 +85,19 @@ impl HostCommand {
         add("--data-dir", global.data().root().into());
         add("--slots", global.slots().to_string().into());
         add("--slot-wait", global.slot_patience().as_secs().to_string().into());
-        add("--first-uid", global.first_uid.to_string().into());
-        if let Some(qemu) = &global.qemu {
+        let vmm = &global.config.vmm;
+        add("--first-uid", vmm.first_uid.to_string().into());
+        if let Some(file) = &global.flags().config {
+            add("--config", file.into());
+        }
+        for assignment in &global.flags().set {
+            add("--set", assignment.into());
+        }
+        if let Some(qemu) = &vmm.qemu {
             add("--qemu", qemu.into());
         }
-        if let Some(acceleration) = global.accel.and_then(|acceleration| acceleration.to_possible_value()) {
+        if let Some(acceleration) = vmm.acceleration.and_then(|acceleration| acceleration.to_possible_value())
+        {
             add("--accel", acceleration.get_name().into());
         }
         Ok(Self { program, arguments })

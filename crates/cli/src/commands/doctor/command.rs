@@ -1,8 +1,7 @@
 //! The command: has everything looked at, and prints what was found.
 
-use std::{ffi::OsString, io::IsTerminal as _, process::ExitCode, sync::Arc};
+use std::{io::IsTerminal as _, process::ExitCode, sync::Arc};
 
-use clap::Parser as _;
 use vmm::qemu;
 
 use super::{
@@ -11,10 +10,11 @@ use super::{
     look::{self, Looked},
 };
 use crate::{
+    config::Acceleration,
     failure::{DONE, Failure, HOST},
     host::find_qemu,
     output::{self, Steps},
-    settings::{Acceleration, Global},
+    settings::Global,
     signals::blocking,
 };
 
@@ -61,28 +61,17 @@ pub(in super::super) async fn run(args: DoctorArgs, global: &Global) -> Result<E
 /// How fixes are written: a command without the flags that this one has would mend something else. A QEMU that does
 /// not work is not named again.
 fn shell(global: &Global, has_qemu: bool) -> Shell {
-    /// What the environment alone would choose.
-    #[derive(clap::Parser)]
-    struct Environment {
-        #[command(flatten)]
-        global: Global,
-    }
-    let chosen = Environment::try_parse_from(std::iter::empty::<OsString>()).ok().map(|parsed| parsed.global);
-    let mut flags = String::new();
-    let data = global.data();
-    if chosen.as_ref().is_none_or(|chosen| chosen.data() != data) {
-        flags += " --data-dir ";
-        flags += &quote(data.root());
-    }
-    if let Some(program) = &global.qemu
+    let mut flags = global.flags_about_data();
+    let vmm = &global.config.vmm;
+    if let Some(program) = &vmm.qemu
         && has_qemu
-        && chosen.as_ref().is_none_or(|chosen| chosen.qemu.as_ref() != Some(program))
+        && global.is_flag("vmm.qemu")
     {
         flags += " --qemu ";
         flags += &quote(program);
     }
-    if let Some(acceleration) = global.accel
-        && chosen.is_none_or(|chosen| chosen.accel != Some(acceleration))
+    if let Some(acceleration) = vmm.acceleration
+        && global.is_flag("vmm.acceleration")
     {
         flags.push_str(match acceleration {
             Acceleration::Kvm => " --accel kvm",

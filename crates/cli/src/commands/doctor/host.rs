@@ -12,7 +12,7 @@ use super::{
     finding::{Finding, chain},
     fix::{Shell, quote},
 };
-use crate::settings::{Acceleration, DEFAULT_MACHINE};
+use crate::{config::Acceleration, settings::DEFAULT_MACHINE};
 
 /// Programs that make images and kernel bundles, each with the Debian package that has it.
 pub(super) const PROGRAMS: [(&str, &str); 5] = [

@@ -70,7 +70,7 @@ pub(super) fn at_host(
     let matters = production::matters(&kvm.verdict, kvm.chosen);
     let production = matters.then(|| ProductionFacts::read(Path::new("/")));
     let mut findings = vec![
-        host::qemu(found, global.qemu.is_some(), has_apt, shell),
+        host::qemu(found, global.config.vmm.qemu.is_some(), has_apt, shell),
         host::firecracker(
             find_firecracker(global).and_then(|program| firecracker::version(&program)),
             kvm.verdict.is_usable(),
@@ -155,7 +155,7 @@ fn kvm_facts(global: &Global, may_be_noted: bool) -> KvmFacts {
     KvmFacts {
         verdict: kvm::probe(),
         noted: noted.map(|facts| (facts.kvm, global.data().run().join("host.json"))),
-        chosen: global.accel,
+        chosen: global.config.vmm.acceleration,
         module: kvm_module(),
     }
 }

@@ -17,7 +17,7 @@ use crate::{
     bucket::{BucketArgs, Make},
     failure::{Failure, OrFail as _},
     output::Steps,
-    settings::DEFAULT_MACHINE,
+    settings::{DEFAULT_MACHINE, Global},
 };
 
 /// Fetches what `start` needs. Where that fails, it is told, and the command goes on with what there is: it says by itself
@@ -25,15 +25,15 @@ use crate::{
 pub(crate) async fn fetch_missing(
     args: &BucketArgs,
     engine: &Engine,
-    data: &DataDirectory,
+    global: &Global,
     (language, machine, start): (&Language, Option<MachineSpec>, Start),
 ) {
-    if !args.is_given() {
+    if !args.is_given(global) {
         return;
     }
     let steps = Arc::new(Steps::new());
     let progress: Arc<dyn Progress> = Arc::clone(&steps) as _;
-    let missing = Missing { args, engine, data, language, progress: &progress };
+    let missing = Missing { args, engine, global, data: &global.data(), language, progress: &progress };
     let fetched = missing.fetch(machine, start).await;
     steps.finish();
     if let Err(failure) = fetched {
@@ -44,6 +44,7 @@ pub(crate) async fn fetch_missing(
 struct Missing<'a> {
     args: &'a BucketArgs,
     engine: &'a Engine,
+    global: &'a Global,
     data: &'a DataDirectory,
     language: &'a Language,
     progress: &'a Arc<dyn Progress>,
@@ -63,7 +64,7 @@ impl Missing<'_> {
         if !snapshot_is_missing && !image_is_missing {
             return Ok(());
         }
-        let bucket = self.args.open(Make::Nothing)?;
+        let bucket = self.args.open(Make::Nothing, self.global)?;
         let of_snapshot =
             if snapshot_is_missing { self.fetch_snapshot(&bucket, machine).await } else { Ok(()) };
         // Where it comes without a snapshot, the current one.

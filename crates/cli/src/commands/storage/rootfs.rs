@@ -73,7 +73,7 @@ pub(crate) async fn upload(args: UploadArgs, global: &Global) -> Result<ExitCode
         let hint = format!("run: infra.operator rootfs create --lang {language}");
         return Err(Failure::host(error).hint(hint));
     }
-    let bucket = args.bucket.open(Make::Directory)?;
+    let bucket = args.bucket.open(Make::Directory, global)?;
     let steps = Arc::new(Steps::new());
     let progress: Arc<dyn Progress> = Arc::clone(&steps) as _;
     let (sha256, uploaded) =
@@ -98,7 +98,7 @@ pub(crate) async fn download(args: DownloadArgs, global: &Global) -> Result<Exit
     }
     let language = language(&args.lang)?;
     let data = global.data();
-    let bucket = args.bucket.open(Make::Nothing)?;
+    let bucket = args.bucket.open(Make::Nothing, global)?;
     let steps = Arc::new(Steps::new());
     let progress: Arc<dyn Progress> = Arc::clone(&steps) as _;
     let (wanted, force) = (args.digest.as_ref(), args.force);
@@ -126,9 +126,14 @@ struct Row {
 }
 
 /// Runs `rootfs list --remote`.
-pub(crate) async fn list(bucket: &BucketArgs, lang: Option<&str>, json: bool) -> Result<ExitCode, Failure> {
+pub(crate) async fn list(
+    bucket: &BucketArgs,
+    lang: Option<&str>,
+    json: bool,
+    global: &Global,
+) -> Result<ExitCode, Failure> {
     let language = lang.map(language).transpose()?;
-    let bucket = bucket.open(Make::Nothing)?;
+    let bucket = bucket.open(Make::Nothing, global)?;
     let images = remote::list_images(&bucket, language.as_ref()).await.or_fail()?;
     let rows: Vec<Row> = images
         .into_iter()

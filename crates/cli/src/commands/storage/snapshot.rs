@@ -130,7 +130,7 @@ pub(crate) async fn upload(args: UploadArgs, global: &Global) -> Result<ExitCode
     }
     let mut rows = Vec::new();
     // A bucket is asked for nothing where there is nothing for it.
-    let bucket = if fit.is_empty() { None } else { Some(args.bucket.open(Make::Directory)?) };
+    let bucket = if fit.is_empty() { None } else { Some(args.bucket.open(Make::Directory, global)?) };
     for (entry, bucket) in fit.iter().zip(bucket.iter().cycle()) {
         let Ok(manifest) = &entry.manifest else { continue };
         let data = global.data();
@@ -168,7 +168,7 @@ struct DownloadRow {
 pub(crate) async fn download(args: DownloadArgs, global: &Global) -> Result<ExitCode, Failure> {
     let language = language(&args.lang)?;
     let engine = engine(global)?;
-    let bucket = args.bucket.open(Make::Nothing)?;
+    let bucket = args.bucket.open(Make::Nothing, global)?;
     let steps = Arc::new(Steps::new());
     let progress: Arc<dyn Progress> = Arc::clone(&steps) as _;
     let sizes = remote::list_sizes(&bucket, &language).await.or_fail()?;
@@ -271,9 +271,14 @@ struct Row {
 }
 
 /// Runs `snapshot list --remote`.
-pub(crate) async fn list(bucket: &BucketArgs, lang: Option<&str>, json: bool) -> Result<ExitCode, Failure> {
+pub(crate) async fn list(
+    bucket: &BucketArgs,
+    lang: Option<&str>,
+    json: bool,
+    global: &Global,
+) -> Result<ExitCode, Failure> {
     let language = lang.map(language).transpose()?;
-    let bucket = bucket.open(Make::Nothing)?;
+    let bucket = bucket.open(Make::Nothing, global)?;
     let snapshots = remote::list_snapshots(&bucket, language.as_ref()).await.or_fail()?;
     let rows: Vec<Row> = snapshots
         .into_iter()

@@ -7,7 +7,7 @@ use super::{
     facts::ProductionFacts,
     kernel, memory, processor,
 };
-use crate::settings::Acceleration;
+use crate::config::Acceleration;
 
 /// Whether guests run on the processor itself here, or are meant to. Where they are emulated this is somebody's desk
 /// or build machine, and a dozen warnings would hide the one that counts.

@@ -15,11 +15,7 @@ use super::{
     release,
 };
 use crate::{
-    failure::Failure,
-    host,
-    output::Steps,
-    settings::{Acceleration, Global},
-    signals::blocking,
+    config::Acceleration, failure::Failure, host, output::Steps, settings::Global, signals::blocking,
 };
 
 /// What an archive may take. That of 1.16.1 has 7 MiB.
@@ -126,7 +122,7 @@ pub(crate) async fn run(args: FirecrackerArgs, global: &Global, steps: &Arc<Step
 
 /// Why Firecracker, which needs KVM, would be of no use.
 async fn useless(global: &Global) -> Option<String> {
-    match global.accel {
+    match global.config.vmm.acceleration {
         Some(Acceleration::Kvm) => None,
         Some(Acceleration::Tcg) => Some("it needs KVM, and emulation was chosen".to_owned()),
         None => {

@@ -1,0 +1,88 @@
+//! What the configuration gives the service: bounds, with what the program decides where nobody has.
+
+use std::{num::NonZero, thread::available_parallelism};
+
+use engine::pool::PoolLimits;
+use server::{Connections, Policy};
+
+use crate::{
+    config::{Config, WarmUp},
+    settings::DEFAULT_MACHINE,
+};
+
+/// How often a microVM rehearses: what the first leaves untranslated of an emulated guest's code, the others do.
+const REHEARSALS: u32 = 3;
+
+/// What there is for microVMs where this host does not say how much memory is free, in MiB.
+const UNKNOWN_MEMORY_MIB: u64 = 2048;
+
+/// What the program found out at its start, for where nobody has decided.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Found {
+    /// Whether guests' code is emulated.
+    pub(super) emulates: bool,
+    /// Memory for microVMs, in MiB. Later their own would count.
+    pub(super) memory_mib: u64,
+}
+
+impl Found {
+    /// Now, before there is a microVM.
+    pub(super) fn now(emulates: bool) -> Self {
+        Self { emulates, memory_mib: half_of_free_memory() }
+    }
+}
+
+/// Bounds of the pool.
+pub(super) fn limits(config: &Config, found: Found) -> PoolLimits {
+    let processors = available_parallelism().map_or(1, NonZero::get);
+    let running = config.pool.running.unwrap_or(4 * processors).max(1);
+    let rehearses = match config.pool.warm_up {
+        Some(WarmUp::Always) => true,
+        Some(WarmUp::Never) => false,
+        // A processor runs code at once as fast as ever.
+        None => found.emulates,
+    };
+    PoolLimits {
+        memory_mib: config.pool.memory_mib.unwrap_or(found.memory_mib),
+        minimum: number(config.pool.minimum),
+        maximum: number(config.pool.maximum),
+        running: number(running),
+        starting: number(config.pool.starting.unwrap_or(processors)),
+        batches: number(config.queue.batches.unwrap_or(running / 2).max(1)),
+        rehearsals: if rehearses { REHEARSALS } else { 0 },
+        queue: config.queue.length,
+        patience: config.queue.patience,
+    }
+}
+
+/// What requests may ask for.
+pub(super) fn policy(config: &Config) -> Policy {
+    Policy {
+        longest_timeout: config.limits.timeout,
+        most_memory_mib: config.limits.memory_mib,
+        most_executions: number(config.limits.batch),
+        usual_machine: DEFAULT_MACHINE,
+    }
+}
+
+/// How connections are served.
+pub(super) fn connections(config: &Config) -> Connections {
+    Connections {
+        most: config.api.max_connections,
+        header_timeout: config.api.header_timeout,
+        idle_timeout: config.api.idle_timeout,
+        body_timeout: config.api.body_timeout,
+    }
+}
+
+fn number(number: usize) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
+}
+
+/// Half of `MemAvailable`, in MiB.
+fn half_of_free_memory() -> u64 {
+    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let available = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
+    let kib = available.and_then(|value| value.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+    kib.map_or(UNKNOWN_MEMORY_MIB, |kib| kib / 2 / 1024)
+}

@@ -1,0 +1,267 @@
+//! `infra.operator api`: the HTTP service, from its start to its graceful end.
+//!
+//! ```text
+//! lock ─▶ engine ─▶ pool ─▶ listen ──SIGTERM──▶ refuse what comes, finish what runs ─▶ end what waits ─▶ exit
+//!                             └──SIGHUP──▶ read the configuration again, take over what can be
+//! ```
+
+mod given;
+
+use std::{
+    fs::{self, File},
+    net::{IpAddr, SocketAddr},
+    process::ExitCode,
+    sync::Arc,
+};
+
+use anyhow::{Context as _, anyhow};
+use engine::{
+    Engine, EngineSettings, Languages, Room,
+    pool::{Pool, Unobserved},
+};
+use images::Sha256Digest;
+use rustix::{
+    fs::{FlockOperation, flock},
+    process::{Resource, Rlimit, getrlimit, setrlimit},
+};
+use server::{Listening, Service, Settings, tokens::Authority};
+use store::DataDirectory;
+use tokio::{
+    net::TcpListener,
+    signal::unix::{Signal, SignalKind, signal},
+};
+use tokio_util::sync::CancellationToken;
+use vmm::{backend::Acceleration, jail};
+
+use self::given::Found;
+use crate::{
+    administration::ByCommands,
+    backend,
+    config::{Config, Value},
+    failure::{Failure, OrFail as _},
+    host::HostFacts,
+    settings::Global,
+};
+
+/// Numbers of the service's microVMs begin after those that commands may share.
+const FIRST_SLOT: u32 = 10_000;
+
+/// How many there may be.
+const SLOTS: u32 = 10_000;
+
+/// Arguments of `api`.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  infra.operator api
+  infra.operator api --host 0.0.0.0 --port 8080
+  infra.operator api --set pool.maximum=32 --set queue.patience=10
+  curl http://127.0.0.1:8080/api/v1/run -d '{\"language\": \"python\", \"code\": \"print(6 * 7)\"}'
+
+Everything else is configuration: infra.operator config reference. SIGHUP has it read again, SIGTERM finishes
+what runs and ends the service, twice cuts it off.")]
+pub(crate) struct ApiArgs {
+    /// The address to listen on [default: 127.0.0.1]
+    #[arg(long, value_name = "ADDRESS")]
+    host: Option<IpAddr>,
+    /// The port; 0 for any that is free [default: 8080]
+    #[arg(long, value_name = "PORT")]
+    port: Option<u16>,
+    /// Serves everybody who can reach the address, without asking for tokens
+    #[arg(long)]
+    insecure_no_auth: bool,
+}
+
+impl ApiArgs {
+    /// What the flags say of keys of the configuration.
+    pub(super) fn of_keys(&self) -> Vec<(&'static str, &'static str, Value)> {
+        let host = self.host.map(|host| ("--host", "api.host", Value::Text(host.to_string())));
+        let port = self.port.map(|port| ("--port", "api.port", Value::Number(port.into())));
+        let open = ("--insecure-no-auth", "api.require_tokens", Value::Switch(false));
+        host.into_iter().chain(port).chain(self.insecure_no_auth.then_some(open)).collect()
+    }
+}
+
+/// Does it.
+pub(super) async fn run(args: &ApiArgs, global: &Global) -> Result<ExitCode, Failure> {
+    let config = &global.config;
+    let data = global.data();
+    check_address(args, config)?;
+    let _lock = lock(&data)?;
+    raise_limit_of_files();
+    let prefix = prefix(&data);
+    let left = jail::remove_all_left(&prefix);
+    if left > 0 {
+        tracing::info!(left, "removed cgroups that a killed service has left");
+    }
+    let vmm = backend::chosen(global, &HostFacts::get(global))?;
+    let found = Found::now(vmm.identity().acceleration == Acceleration::Tcg);
+    let authority = match config.api.needs_tokens() {
+        true => Some(authority(&data)?),
+        false => None,
+    };
+    let mut signals = Signals::catch().context("cannot wait for signals").map_err(Failure::host)?;
+    let listener = listen(SocketAddr::new(config.api.host, config.api.port)).await?;
+    let engine = Engine::new(EngineSettings {
+        vmm,
+        data,
+        languages: Languages::built_in(),
+        room: Room::Own { first: FIRST_SLOT, slots: SLOTS, prefix },
+    });
+    let pool = Pool::start(Arc::new(engine), given::limits(config, found), Arc::new(Unobserved));
+    let connections = given::connections(config);
+    let service = Service::new(Settings {
+        pool: pool.clone(),
+        authority,
+        policy: given::policy(config),
+        connections: connections.clone(),
+        administration: Some(Arc::new(ByCommands::new(global)?)),
+    });
+    let listening = Listening::over(listener, connections);
+    let address = listening.address().context("cannot tell where it listens").map_err(Failure::host)?;
+    let (stop, cut) = (CancellationToken::new(), CancellationToken::new());
+    let serving = tokio::spawn(listening.serve(service.router(), stop.clone(), cut.clone()));
+    eprintln!("listening on http://{address}");
+
+    let mut config = config.clone();
+    while signals.next().await == Told::Reload {
+        config = reload(config, global, &pool, &service, found);
+    }
+    tracing::info!("stopping: finishing what runs");
+    let stopped = async { tokio::join!(pool.stop(config.api.stop_grace), service.stop_operations()).0 };
+    let finished = tokio::select! {
+        finished = stopped => finished,
+        () = signals.to_stop() => false,
+    };
+    stop.cancel();
+    if !finished {
+        tracing::warn!("stopping: what still runs is cut off");
+        cut.cancel();
+    }
+    serving.await.context("the listener failed").map_err(Failure::host)?;
+    if !pool.gone().await {
+        return Err(Failure::host(anyhow!("some microVMs did not end")));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Whether requests may come without a token from where they can come.
+fn check_address(args: &ApiArgs, config: &Config) -> Result<(), Failure> {
+    let host = config.api.host;
+    if config.api.needs_tokens() || host.to_canonical().is_loopback() || args.insecure_no_auth {
+        return Ok(());
+    }
+    let error = anyhow!("others can reach {host}, and api.require_tokens is off: everybody could run programs here");
+    Err(Failure::usage(error)
+        .hint("remove that key and create tokens (infra.operator token create), or say --insecure-no-auth".to_owned()))
+}
+
+fn authority(data: &DataDirectory) -> Result<Authority, Failure> {
+    let database = data.service_database();
+    if !database.exists() {
+        eprintln!("warning: there is no token yet, so nobody can ask for anything");
+        eprintln!("hint: infra.operator token create --name NAME");
+    }
+    Authority::open(&database).or_fail()
+}
+
+async fn listen(address: SocketAddr) -> Result<TcpListener, Failure> {
+    TcpListener::bind(address)
+        .await
+        .with_context(|| format!("cannot listen on {address}"))
+        .map_err(|error| Failure::host(error).hint("choose another --port, or end who uses it".to_owned()))
+}
+
+/// Reads the configuration again, and takes over what can be. One that is wrong changes nothing.
+fn reload(before: Config, global: &Global, pool: &Pool, service: &Service, found: Found) -> Config {
+    let config = match Config::load(global) {
+        Ok(config) => config,
+        Err(failure) => {
+            failure.warn();
+            tracing::warn!("the configuration stays as it was");
+            return before;
+        }
+    };
+    let changes = before.changes(&config);
+    if !changes.need_restart.is_empty() {
+        let keys = changes.need_restart.join(", ");
+        tracing::warn!(keys, "changed in the configuration, and take effect with a restart only");
+    }
+    pool.set_limits(given::limits(&config, found));
+    service.set_policy(given::policy(&config));
+    let keys = changes.taken_over.join(", ");
+    tracing::info!(keys, "the configuration was read again");
+    config
+}
+
+/// Lets this process have as many files open as the host allows: each connection is one, each microVM several. The
+/// usual limit, 1024, is for programs that use select(2).
+fn raise_limit_of_files() {
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
+        tracing::warn!(%error, "cannot raise the limit of open files");
+    }
+}
+
+/// There is one service for a data directory.
+fn lock(data: &DataDirectory) -> Result<File, Failure> {
+    let directory = data.run();
+    let path = directory.join("service.lock");
+    fs::create_dir_all(&directory)
+        .with_context(|| format!("cannot make {}", directory.display()))
+        .map_err(Failure::host)?;
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path)
+        .with_context(|| format!("cannot open {}", path.display()))
+        .map_err(Failure::host)?;
+    flock(&file, FlockOperation::NonBlockingLockExclusive)
+        .with_context(|| format!("another service uses {}", data.root().display()))
+        .map_err(|error| Failure::host(error).hint("end it, or choose another --data-dir".to_owned()))?;
+    Ok(file)
+}
+
+/// What the names of this service's microVMs begin with: others on this host have other data directories.
+fn prefix(data: &DataDirectory) -> String {
+    let digest = Sha256Digest::of_bytes(data.root().as_os_str().as_encoded_bytes()).to_string();
+    format!("api-{}-", &digest[..8])
+}
+
+/// What a signal tells a service.
+#[derive(PartialEq, Eq)]
+enum Told {
+    Stop,
+    Reload,
+}
+
+/// The signals that a service acts on.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn catch() -> std::io::Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    /// Waits for one.
+    async fn next(&mut self) -> Told {
+        tokio::select! {
+            _ = self.interrupt.recv() => Told::Stop,
+            _ = self.terminate.recv() => Told::Stop,
+            _ = self.hangup.recv() => Told::Reload,
+        }
+    }
+
+    /// Waits for one that ends it.
+    async fn to_stop(&mut self) {
+        while self.next().await == Told::Reload {}
+    }
+}
