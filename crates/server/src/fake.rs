@@ -66,19 +66,20 @@ impl Performer {
 
 #[async_trait]
 impl Administration for Performer {
-    async fn images(&self) -> Result<Vec<ImageInfo>, AdministrationError> {
+    async fn images(&self, _trace_id: &str) -> Result<Vec<ImageInfo>, AdministrationError> {
         let image = json!({ "language": "python", "size_bytes": 1, "sha256": null, "created": null, "problem": null,
             "source": { "kind": "oci", "image": "python:3.12", "manifest": "a", "layers": ["b"] } });
         Ok(vec![serde_json::from_value(image).unwrap()])
     }
 
-    async fn snapshots(&self) -> Result<Vec<SnapshotInfo>, AdministrationError> {
+    async fn snapshots(&self, _trace_id: &str) -> Result<Vec<SnapshotInfo>, AdministrationError> {
         Err(AdministrationError::Failed("there are no snapshots today".to_owned()))
     }
 
     async fn remote_images(
         &self,
         bucket: Option<&BucketName>,
+        _trace_id: &str,
     ) -> Result<Vec<RemoteImageInfo>, AdministrationError> {
         match bucket {
             Some(_) => Ok(Vec::new()),
@@ -89,6 +90,7 @@ impl Administration for Performer {
     async fn remote_snapshots(
         &self,
         _bucket: Option<&BucketName>,
+        _trace_id: &str,
     ) -> Result<Vec<RemoteSnapshotInfo>, AdministrationError> {
         Ok(Vec::new())
     }
