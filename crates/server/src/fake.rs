@@ -28,6 +28,12 @@ use crate::{
     tokens::Authority,
 };
 
+/// The size of snapshots that cannot be made.
+pub(crate) const FAILS_MIB: u32 = 1024;
+
+/// The size of snapshots whose making has a fault of ours.
+pub(crate) const PANICS_MIB: u32 = 2048;
+
 /// Performs tasks as a test wants it to.
 pub(crate) struct Performer {
     /// A permit for each task that may end.
@@ -44,11 +50,15 @@ impl Performer {
         Arc::new(Self { may_end: Semaphore::new(0), begun, at_once })
     }
 
-    /// As one that fails for languages in this list.
+    /// By the size of the snapshot that is asked for.
     fn outcome(task: &Task) -> Result<Option<Value>, AdministrationError> {
-        match task.language().as_str() {
-            "ruby" => Err(AdministrationError::Failed("there is no Ruby today".to_owned())),
-            "bash" => std::panic::resume_unwind(Box::new("a fault of ours")),
+        match task {
+            Task::CreateSnapshot { machine, .. } if machine.memory_mib == FAILS_MIB => {
+                Err(AdministrationError::Failed("there is no room today".to_owned()))
+            }
+            Task::CreateSnapshot { machine, .. } if machine.memory_mib == PANICS_MIB => {
+                std::panic::resume_unwind(Box::new("a fault of ours"))
+            }
             _ => Ok(Some(json!({ "bytes": 7 }))),
         }
     }
@@ -56,19 +66,20 @@ impl Performer {
 
 #[async_trait]
 impl Administration for Performer {
-    async fn images(&self) -> Result<Vec<ImageInfo>, AdministrationError> {
+    async fn images(&self, _trace_id: &str) -> Result<Vec<ImageInfo>, AdministrationError> {
         let image = json!({ "language": "python", "size_bytes": 1, "sha256": null, "created": null, "problem": null,
             "source": { "kind": "oci", "image": "python:3.12", "manifest": "a", "layers": ["b"] } });
         Ok(vec![serde_json::from_value(image).unwrap()])
     }
 
-    async fn snapshots(&self) -> Result<Vec<SnapshotInfo>, AdministrationError> {
+    async fn snapshots(&self, _trace_id: &str) -> Result<Vec<SnapshotInfo>, AdministrationError> {
         Err(AdministrationError::Failed("there are no snapshots today".to_owned()))
     }
 
     async fn remote_images(
         &self,
         bucket: Option<&BucketName>,
+        _trace_id: &str,
     ) -> Result<Vec<RemoteImageInfo>, AdministrationError> {
         match bucket {
             Some(_) => Ok(Vec::new()),
@@ -79,6 +90,7 @@ impl Administration for Performer {
     async fn remote_snapshots(
         &self,
         _bucket: Option<&BucketName>,
+        _trace_id: &str,
     ) -> Result<Vec<RemoteSnapshotInfo>, AdministrationError> {
         Ok(Vec::new())
     }

@@ -68,6 +68,10 @@ pub fn document() -> Value {
     schemas["RunRequest"] = request_schema(&stdin_of_run());
     schemas["ExecuteRequest"] =
         request_schema(&json!({ "type": ["string", "null"], "maxLength": MAX_STDIN_BYTES }));
+    say_more_of_administration(schemas);
+    let items = document["paths"].as_object_mut().into_iter().flat_map(|paths| paths.values_mut());
+    let operations = items.filter_map(Value::as_object_mut).flat_map(|item| item.values_mut());
+    operations.filter_map(|operation| operation.get_mut("requestBody")).for_each(optional_body);
     document["components"]["securitySchemes"] = json!({
         "bearer": { "type": "http", "scheme": "bearer" },
         "header": { "type": "apiKey", "in": "header", "name": "X-Access-Token" },
@@ -76,6 +80,45 @@ pub fn document() -> Value {
     // The empty one: a service on this machine asks for no token.
     document["security"] = json!([{ "bearer": [] }, { "header": [] }, { "query": [] }, {}]);
     document
+}
+
+/// What utoipa cannot say of images and snapshots.
+fn say_more_of_administration(schemas: &mut Value) {
+    for list in ["Images", "Snapshots"] {
+        // Empty lists are both.
+        if let Some(alternatives) = schemas[list].as_object_mut().and_then(|schema| schema.remove("oneOf")) {
+            schemas[list]["anyOf"] = alternatives;
+        }
+    }
+    for creation in ["CreateImage", "CreateSnapshot"] {
+        schemas[creation]["properties"]["language"]["enum"] = names(&Languages::built_in()).into();
+    }
+    schemas["CreateImage"]["properties"]["image"]["pattern"] = IMAGE_PATTERN.into();
+    schemas["CreateImage"]["properties"]["image"]["maxLength"] = 255.into();
+    for exchange in ["UploadImage", "DownloadImage", "UploadSnapshots", "DownloadSnapshots"] {
+        schemas[exchange]["properties"]["bucket"]["pattern"] = BUCKET_PATTERN.into();
+    }
+}
+
+/// A body that may be left out is nothing then; utoipa says that it may be null.
+fn optional_body(body: &mut Value) {
+    let Some(alternatives) =
+        body.pointer("/content/application~1json/schema/oneOf").and_then(Value::as_array)
+    else {
+        return;
+    };
+    if let Some(schema) = alternatives.iter().find(|schema| schema["$ref"].is_string()).cloned() {
+        body["content"]["application/json"]["schema"] = schema;
+        body["required"] = false.into();
+    }
+}
+
+/// All names under which languages are known.
+fn names(languages: &Languages) -> Vec<String> {
+    let names = languages
+        .iter()
+        .flat_map(|spec| std::iter::once(spec.name.to_string()).chain(spec.aliases.iter().cloned()));
+    names.collect()
 }
 
 fn stdin_of_run() -> Value {
@@ -94,10 +137,7 @@ fn stdin_of_run() -> Value {
 /// What a request may say, for documents and their readers; [`engine::Request`] is what checks it.
 fn request_schema(stdin: &Value) -> Value {
     let languages = Languages::built_in();
-    let names = languages
-        .iter()
-        .flat_map(|spec| std::iter::once(spec.name.to_string()).chain(spec.aliases.iter().cloned()));
-    let names: Vec<String> = names.collect();
+    let names = names(&languages);
     let nullable = |mut schema: Value| {
         schema["type"] = json!([schema["type"], "null"]);
         schema
@@ -168,3 +208,15 @@ fn request_schema(stdin: &Value) -> Value {
 
 /// Relative, with no empty part and no part that is `.` or `..`; no NUL.
 const NAME_PATTERN: &str = r"^(?!/)(?!.*//)(?!(.*/)?\.{1,2}(/|$))(?!.*/$)[^\u0000]+$";
+
+/// What [`crate::operations::RegistryImage`] takes: `[registry/]name[/name…][:tag][@digest]`, and no file of the host.
+const IMAGE_PATTERN: &str = concat!(
+    r"^(?!oci:|oci-archive:|docker-archive:)(docker://)?",
+    r"((([A-Za-z0-9][A-Za-z0-9-]*\.[A-Za-z0-9.-]*|localhost|\[[0-9a-fA-F:]+\])(:[0-9]{1,5})?|[a-z0-9][a-z0-9-]*:[0-9]{1,5})/",
+    r"|(?![^/]*\.[^/]*/))",
+    r"[a-z0-9]([a-z0-9._-]*[a-z0-9])?(/[a-z0-9]([a-z0-9._-]*[a-z0-9])?)*",
+    r"(:[A-Za-z0-9_][A-Za-z0-9._-]{0,127})?(@sha256:[0-9a-f]{64})?$",
+);
+
+/// What [`crate::operations::BucketName`] takes.
+const BUCKET_PATTERN: &str = r"^(?!.*\.\.)[a-z0-9][a-z0-9.-]*[a-z0-9]$";

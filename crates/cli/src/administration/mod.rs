@@ -57,13 +57,17 @@ impl ByCommands {
         Child { program: &self.program, arguments, presentable: &self.presentable }
     }
 
-    async fn list<T: DeserializeOwned>(&self, arguments: Vec<OsString>) -> Result<T, AdministrationError> {
+    async fn list<T: DeserializeOwned>(
+        &self,
+        arguments: Vec<OsString>,
+        trace_id: &str,
+    ) -> Result<T, AdministrationError> {
         let child = self.child(arguments);
         let never = CancellationToken::new();
-        let stdout = child.run("a list", LIST_PATIENCE, &|_| {}, &never).await?;
+        let stdout = child.run(trace_id, LIST_PATIENCE, &|_| {}, &never).await?;
         let list = serde_json::from_slice(&stdout).map(|list| self.presentable.json(list));
         list.and_then(serde_json::from_value).map_err(|error| {
-            tracing::error!(%error, "a list is not what it is meant to be");
+            tracing::error!(trace_id, %error, "a list is not what it is meant to be");
             AdministrationError::Failed("internal error".to_owned())
         })
     }
@@ -71,26 +75,28 @@ impl ByCommands {
 
 #[server::async_trait]
 impl Administration for ByCommands {
-    async fn images(&self) -> Result<Vec<ImageInfo>, AdministrationError> {
-        self.list(arguments::list("rootfs")).await
+    async fn images(&self, trace_id: &str) -> Result<Vec<ImageInfo>, AdministrationError> {
+        self.list(arguments::list("rootfs"), trace_id).await
     }
 
-    async fn snapshots(&self) -> Result<Vec<SnapshotInfo>, AdministrationError> {
-        self.list(arguments::list("snapshot")).await
+    async fn snapshots(&self, trace_id: &str) -> Result<Vec<SnapshotInfo>, AdministrationError> {
+        self.list(arguments::list("snapshot"), trace_id).await
     }
 
     async fn remote_images(
         &self,
         bucket: Option<&BucketName>,
+        trace_id: &str,
     ) -> Result<Vec<RemoteImageInfo>, AdministrationError> {
-        self.list(arguments::list_remote("rootfs", bucket)).await
+        self.list(arguments::list_remote("rootfs", bucket), trace_id).await
     }
 
     async fn remote_snapshots(
         &self,
         bucket: Option<&BucketName>,
+        trace_id: &str,
     ) -> Result<Vec<RemoteSnapshotInfo>, AdministrationError> {
-        self.list(arguments::list_remote("snapshot", bucket)).await
+        self.list(arguments::list_remote("snapshot", bucket), trace_id).await
     }
 
     async fn perform(

@@ -20,21 +20,23 @@ use super::inventory::{ImageInfo, RemoteImageInfo, RemoteSnapshotInfo, SnapshotI
 #[async_trait]
 pub trait Administration: Send + Sync {
     /// The images of this host.
-    async fn images(&self) -> Result<Vec<ImageInfo>, AdministrationError>;
+    async fn images(&self, trace_id: &str) -> Result<Vec<ImageInfo>, AdministrationError>;
 
     /// The snapshots of this host, each with whether it can be restored here and now.
-    async fn snapshots(&self) -> Result<Vec<SnapshotInfo>, AdministrationError>;
+    async fn snapshots(&self, trace_id: &str) -> Result<Vec<SnapshotInfo>, AdministrationError>;
 
     /// The images of a bucket: this one, or the one that is configured.
     async fn remote_images(
         &self,
         bucket: Option<&BucketName>,
+        trace_id: &str,
     ) -> Result<Vec<RemoteImageInfo>, AdministrationError>;
 
     /// The snapshots of a bucket: this one, or the one that is configured.
     async fn remote_snapshots(
         &self,
         bucket: Option<&BucketName>,
+        trace_id: &str,
     ) -> Result<Vec<RemoteSnapshotInfo>, AdministrationError>;
 
     /// Performs a task and gives what it came to, where there is something to say. `step` is told each step as it

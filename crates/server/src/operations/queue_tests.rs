@@ -4,17 +4,18 @@ use std::time::Duration;
 
 use axum::http::StatusCode;
 use serde_json::{Value, json};
+use vmm::spec::MachineSpec;
 
 use super::{
     Task,
     queue::{MAX_ENDED, MAX_QUEUED},
 };
-use crate::fake::Lab;
+use crate::fake::{FAILS_MIB, Lab, PANICS_MIB};
 
 const SNAPSHOTS: &str = "/api/v1/snapshots";
 
-fn of(language: &str) -> Value {
-    json!({ "language": language })
+fn of(memory_mib: u32) -> Value {
+    json!({ "language": "python", "memory_mb": memory_mib })
 }
 
 fn running(operation: &Value) -> bool {
@@ -24,7 +25,7 @@ fn running(operation: &Value) -> bool {
 #[tokio::test]
 async fn an_operation_is_followed_from_its_beginning_to_its_end() {
     let lab = Lab::new().await;
-    let id = lab.submit(SNAPSHOTS, &of("python")).await;
+    let id = lab.submit(SNAPSHOTS, &of(512)).await;
     let operation = lab.follow(&id, running).await;
     assert_eq!((&operation["kind"], &operation["target"]), (&json!("snapshots.create"), &json!("python")));
     assert_eq!((&operation["progress"], &operation["steps"]), (&json!("begun"), &json!(["begun"])));
@@ -42,8 +43,9 @@ async fn an_operation_is_followed_from_its_beginning_to_its_end() {
 async fn one_is_performed_at_a_time_in_order_whatever_becomes_of_those_before() {
     let lab = Lab::new().await;
     let mut ids = Vec::new();
-    for language in ["python", "ruby", "bash", "python"] {
-        ids.push(lab.submit(SNAPSHOTS, &of(language)).await);
+    let sizes = [512, FAILS_MIB, PANICS_MIB, 256];
+    for size in sizes {
+        ids.push(lab.submit(SNAPSHOTS, &of(size)).await);
     }
     lab.performer.may_end.add_permits(ids.len());
     let mut ended = Vec::new();
@@ -52,27 +54,29 @@ async fn one_is_performed_at_a_time_in_order_whatever_becomes_of_those_before() 
     }
     let states: Vec<_> = ended.iter().map(|operation| operation["state"].as_str().unwrap()).collect();
     assert_eq!(states, ["succeeded", "failed", "failed", "succeeded"]);
-    assert_eq!(ended[1]["error"], "E010: there is no Ruby today");
+    assert_eq!(ended[1]["error"], "E010: there is no room today");
     let trace_id = ended[2]["trace_id"].as_str().unwrap();
     assert_eq!(ended[2]["error"], format!("E010: internal error (trace id {trace_id})"));
     let begun = lab.performer.begun.lock().unwrap();
-    let languages: Vec<_> = begun.iter().map(|task| task.language().to_string()).collect();
-    assert_eq!(languages, ["python", "ruby", "bash", "python"]);
+    let in_order = sizes.map(|memory_mib| Task::CreateSnapshot {
+        language: "python".parse().unwrap(),
+        machine: MachineSpec { memory_mib, vcpus: 1 },
+    });
+    assert_eq!(*begun, in_order);
     assert_eq!(lab.performer.at_once.lock().unwrap().1, 1);
 }
 
 #[tokio::test]
 async fn what_waits_is_cancelled_at_once_and_what_runs_soon() {
     let lab = Lab::new().await;
-    let (first, second) =
-        (lab.submit(SNAPSHOTS, &of("python")).await, lab.submit(SNAPSHOTS, &of("ruby")).await);
+    let (first, second) = (lab.submit(SNAPSHOTS, &of(512)).await, lab.submit(SNAPSHOTS, &of(256)).await);
     lab.follow(&first, running).await;
     let answer = lab.ask("DELETE", &format!("/api/v1/operations/{second}"), "").await;
     assert_eq!((answer.status, &answer.json()["state"]), (StatusCode::OK, &json!("cancelled")));
     let answer = lab.ask("DELETE", &format!("/api/v1/operations/{first}"), "").await;
     assert_eq!(answer.status, StatusCode::ACCEPTED, "{answer:?}");
     assert_eq!(lab.end_of(&first).await["state"], "cancelled");
-    let third = lab.submit(SNAPSHOTS, &of("python")).await;
+    let third = lab.submit(SNAPSHOTS, &of(512)).await;
     lab.performer.may_end.add_permits(1);
     assert_eq!(lab.end_of(&third).await["state"], "succeeded");
     assert_eq!(lab.performer.begun.lock().unwrap().len(), 2, "the second never began");
@@ -88,10 +92,10 @@ async fn what_waits_is_cancelled_at_once_and_what_runs_soon() {
 #[tokio::test]
 async fn a_full_queue_refuses_and_takes_again_when_there_is_room() {
     let lab = Lab::new().await;
-    let first = lab.submit(SNAPSHOTS, &of("python")).await;
+    let first = lab.submit(SNAPSHOTS, &of(512)).await;
     lab.follow(&first, running).await;
     for _ in 0..MAX_QUEUED {
-        lab.submit(SNAPSHOTS, &of("python")).await;
+        lab.submit(SNAPSHOTS, &of(512)).await;
     }
     let refused = lab.ask("POST", SNAPSHOTS, r#"{"language": "python"}"#).await;
     assert_eq!(refused.status, StatusCode::SERVICE_UNAVAILABLE);
@@ -99,7 +103,7 @@ async fn a_full_queue_refuses_and_takes_again_when_there_is_room() {
     assert_eq!(refused.headers["retry-after"], "1");
     lab.performer.may_end.add_permits(1);
     lab.end_of(&first).await;
-    let last = lab.submit(SNAPSHOTS, &of("python")).await;
+    let last = lab.submit(SNAPSHOTS, &of(512)).await;
     lab.performer.may_end.add_permits(MAX_QUEUED + 1);
     assert_eq!(lab.end_of(&last).await["state"], "succeeded");
 }
@@ -110,7 +114,7 @@ async fn the_oldest_that_have_ended_are_forgotten() {
     let mut ids = Vec::new();
     for _ in 0..MAX_ENDED + 3 {
         lab.performer.may_end.add_permits(1);
-        let id = lab.submit(SNAPSHOTS, &of("python")).await;
+        let id = lab.submit(SNAPSHOTS, &of(512)).await;
         lab.end_of(&id).await;
         ids.push(id);
     }
@@ -129,8 +133,7 @@ async fn the_oldest_that_have_ended_are_forgotten() {
 #[tokio::test]
 async fn a_stop_cancels_all_and_answers_whoever_waits() {
     let lab = Lab::new().await;
-    let (first, second) =
-        (lab.submit(SNAPSHOTS, &of("python")).await, lab.submit(SNAPSHOTS, &of("ruby")).await);
+    let (first, second) = (lab.submit(SNAPSHOTS, &of(512)).await, lab.submit(SNAPSHOTS, &of(256)).await);
     lab.follow(&first, running).await;
     let path = format!("/api/v1/operations/{second}?wait=60");
     let stopping = async { tokio::join!(lab.service.stop_operations(), lab.ask("GET", &path, "")).1 };
@@ -147,7 +150,7 @@ async fn a_stop_cancels_all_and_answers_whoever_waits() {
 #[tokio::test]
 async fn whoever_waits_is_answered_when_something_changes() {
     let lab = Lab::new().await;
-    let id = lab.submit(SNAPSHOTS, &of("python")).await;
+    let id = lab.submit(SNAPSHOTS, &of(512)).await;
     lab.follow(&id, running).await;
     let path = format!("/api/v1/operations/{id}?wait=60");
     let ending = async { lab.performer.may_end.add_permits(1) };
@@ -188,10 +191,7 @@ async fn requests_become_the_tasks_that_they_say() {
         Task::CreateImage { language: python(), origin: super::ImageOrigin::Packages, size_mib: Some(200) },
         Task::UploadImage { language: python(), bucket: Some(bucket()), again: false },
         Task::DownloadImage { language: python(), bucket: None, digest: digest.parse().ok(), force: true },
-        Task::CreateSnapshot {
-            language: python(),
-            machine: vmm::spec::MachineSpec { memory_mib: 256, vcpus: 1 },
-        },
+        Task::CreateSnapshot { language: python(), machine: MachineSpec { memory_mib: 256, vcpus: 1 } },
         Task::UploadSnapshots { language: python(), sizes, bucket: None, again: false, skip_stale: false },
         Task::DownloadSnapshots { language: python(), sizes, bucket: None, force: false },
     ];

@@ -21,20 +21,23 @@ use crate::{
 pub(super) struct Place {
     /// Whether to list what is in a bucket instead of what is here.
     remote: Option<bool>,
-    /// The bucket's name, instead of the one that is configured; with `remote=true` alone.
-    #[param(min_length = 3, max_length = 63, example = "llm-firecracker")]
+    /// The bucket's name, instead of the one that is configured. Where it is given, `remote` is true unless it is said to
+    /// be false.
+    #[param(
+        min_length = 3,
+        max_length = 63,
+        pattern = r"^(?!.*\.\.)[a-z0-9][a-z0-9.-]*[a-z0-9]$",
+        example = "llm-firecracker"
+    )]
     bucket: Option<String>,
 }
 
 impl Place {
     pub(super) fn is_remote(&self) -> bool {
-        self.remote == Some(true)
+        self.remote.unwrap_or(self.bucket.is_some())
     }
 
     pub(super) fn bucket(&self) -> Result<Option<BucketName>, ApiError> {
-        if self.bucket.is_some() && !self.is_remote() {
-            return Err(invalid("bucket", "only with remote=true"));
-        }
         bucket(self.bucket.as_deref())
     }
 }

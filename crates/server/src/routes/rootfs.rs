@@ -51,10 +51,11 @@ pub(super) async fn list(
         let Query(place) = query.map_err(super::bad_query)?;
         let bucket = place.bucket()?;
         let (administration, _turn) = administrator.operations.lister().await;
+        let trace_id = administrator.trace_id.0.as_str();
         let images = if place.is_remote() {
-            Images::Remote(administration.remote_images(bucket.as_ref()).await?)
+            Images::Remote(administration.remote_images(bucket.as_ref(), trace_id).await?)
         } else {
-            Images::Here(administration.images().await?)
+            Images::Here(administration.images(trace_id).await?)
         };
         Ok(Json(images).into_response())
     };

@@ -54,10 +54,11 @@ pub(super) async fn list(
         let Query(place) = query.map_err(super::bad_query)?;
         let bucket = place.bucket()?;
         let (administration, _turn) = administrator.operations.lister().await;
+        let trace_id = administrator.trace_id.0.as_str();
         let snapshots = if place.is_remote() {
-            Snapshots::Remote(administration.remote_snapshots(bucket.as_ref()).await?)
+            Snapshots::Remote(administration.remote_snapshots(bucket.as_ref(), trace_id).await?)
         } else {
-            Snapshots::Here(administration.snapshots().await?)
+            Snapshots::Here(administration.snapshots(trace_id).await?)
         };
         Ok(Json(snapshots).into_response())
     };
