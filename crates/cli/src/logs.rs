@@ -3,10 +3,7 @@
 //! Whatever is said inside of a span carries the fields of the span: of a request its `trace_id`. Programs, their input
 //! and their output are never said.
 
-use std::{
-    fmt::{self, Write as _},
-    sync::Arc,
-};
+use std::{fmt, sync::Arc};
 
 use anyhow::Context as _;
 use serde_json::{Map, Value};
@@ -83,22 +80,37 @@ where
     S: Subscriber + for<'a> LookupSpan<'a>,
     N: for<'a> FormatFields<'a> + 'static,
 {
-    fn format_event(&self, context: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+    fn format_event(
+        &self,
+        context: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
         let mut fields = Map::new();
-        for span in context.event_scope().into_iter().flat_map(tracing_subscriber::registry::Scope::from_root) {
+        for span in context.event_scope().into_iter().flat_map(tracing_subscriber::registry::Scope::from_root)
+        {
             let extensions = span.extensions();
             let formatted = extensions.get::<FormattedFields<N>>().filter(|formatted| !formatted.is_empty());
             let parsed = formatted.and_then(|formatted| serde_json::from_str::<Map<_, _>>(formatted).ok());
             fields.extend(parsed.into_iter().flatten());
         }
         event.record(&mut Collect(&mut fields));
-        let metadata = event.metadata();
-        fields.insert("timestamp".to_owned(), jiff::Timestamp::now().to_string().into());
-        fields.insert("level".to_owned(), metadata.level().as_str().into());
-        fields.insert("target".to_owned(), metadata.target().into());
-        let line = serde_json::to_string(&fields).map_err(|_| fmt::Error)?;
-        writer.write_str(&line)?;
-        writer.write_char('\n')
+        let (metadata, now) = (event.metadata(), jiff::Timestamp::now());
+        let head = [
+            ("timestamp", format!("{now:.6}")),
+            ("level", metadata.level().to_string()),
+            ("target", metadata.target().to_owned()),
+        ];
+        let mut separator = '{';
+        for (key, value) in head {
+            fields.remove(key);
+            write!(writer, "{separator}\"{key}\":{}", Value::from(value))?;
+            separator = ',';
+        }
+        for (key, value) in fields {
+            write!(writer, ",{}:{value}", Value::from(key))?;
+        }
+        writer.write_str("}\n")
     }
 }
 

@@ -7,9 +7,7 @@
 use std::{
     cell::Cell,
     future::Future,
-    sync::{
-        Arc, Mutex, PoisonError,
-    },
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant, SystemTime},
 };
 
@@ -17,8 +15,8 @@ use anyhow::Context as _;
 use opentelemetry::{
     Context, KeyValue,
     trace::{
-        Span as _, SpanBuilder, SpanContext, SpanId, SpanKind, Status, TraceContextExt as _, TraceFlags, TraceId,
-        TraceState, TracerProvider as _,
+        Span as _, SpanBuilder, SpanContext, SpanId, SpanKind, Status, TraceContextExt as _, TraceFlags,
+        TraceId, TraceState, TracerProvider as _,
     },
 };
 use opentelemetry_otlp::{Protocol, WithExportConfig as _};

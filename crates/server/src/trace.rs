@@ -101,7 +101,8 @@ mod tests {
         let parent = |text: &'static str| {
             ParentSpan::of(&HeaderMap::from_iter([(TRACEPARENT, axum::http::HeaderValue::from_static(text))]))
         };
-        let expected = ParentSpan { trace_id: 0x4bf9_2f35_77b3_4da6_a3ce_929d_0e0e_4736, span_id: 0xb7, sampled: true };
+        let expected =
+            ParentSpan { trace_id: 0x4bf9_2f35_77b3_4da6_a3ce_929d_0e0e_4736, span_id: 0xb7, sampled: true };
         assert_eq!(parent("00-4bf92f3577b34da6a3ce929d0e0e4736-00000000000000b7-01"), Some(expected));
         assert_eq!(
             parent("01-4bf92f3577b34da6a3ce929d0e0e4736-00000000000000b7-02-more"),

@@ -39,7 +39,11 @@ fn collector() -> (String, mpsc::Receiver<(String, Vec<u8>)>) {
     (endpoint, receiver)
 }
 
-fn request<'a>(trace_id: &'a str, language: &'a store::Language, parent: Option<ParentSpan>) -> RequestTrace<'a> {
+fn request<'a>(
+    trace_id: &'a str,
+    language: &'a store::Language,
+    parent: Option<ParentSpan>,
+) -> RequestTrace<'a> {
     let now = SystemTime::now();
     RequestTrace {
         trace_id,
@@ -77,7 +81,9 @@ async fn a_request_arrives_under_its_own_trace_id_with_its_parts() {
     assert_eq!(line, "post /v1/traces http/1.1");
     // The request, its wait and its run.
     assert_eq!(occurrences(&body, &TRACE.to_be_bytes()), 3);
-    for text in ["the-service", "service.version", "queue", "execute", "language", "python", "outcome", "run_ms"] {
+    for text in
+        ["the-service", "service.version", "queue", "execute", "language", "python", "outcome", "run_ms"]
+    {
         assert!(occurrences(&body, text.as_bytes()) > 0, "{text}");
     }
 }

@@ -52,7 +52,12 @@ impl Collector for PoolGauges {
     }
 }
 
-fn of_kind(encoder: &mut MetricEncoder<'_>, kind: &KindStatus, state: Option<&str>, value: u32) -> fmt::Result {
+fn of_kind(
+    encoder: &mut MetricEncoder<'_>,
+    kind: &KindStatus,
+    state: Option<&str>,
+    value: u32,
+) -> fmt::Result {
     let (language, machine) = (kind.key.language.as_str(), kind.key.machine);
     let (memory_mib, vcpus) = (machine.memory_mib.to_string(), machine.vcpus.to_string());
     let mut labels = vec![("language", language), ("memory_mib", &memory_mib), ("vcpus", &vcpus)];
@@ -78,7 +83,12 @@ pub(super) struct ProcessGauges {
 impl Collector for ProcessGauges {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         if let Some(bytes) = resident_bytes() {
-            gauge(&mut encoder, "process_resident_memory_bytes", "Resident memory of the service, in bytes", bytes)?;
+            gauge(
+                &mut encoder,
+                "process_resident_memory_bytes",
+                "Resident memory of the service, in bytes",
+                bytes,
+            )?;
         }
         if let Some(descriptors) = open_descriptors() {
             gauge(&mut encoder, "process_open_fds", "Open file descriptors of the service", descriptors)?;

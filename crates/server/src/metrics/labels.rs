@@ -3,10 +3,7 @@
 use std::{borrow::Cow, fmt::Write as _, sync::Arc};
 
 use axum::http::Method;
-use engine::{
-    Answer, Exception,
-    answer::ExecutionAnswer,
-};
+use engine::{Answer, Exception, answer::ExecutionAnswer};
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
 use store::Language;
 

@@ -36,7 +36,10 @@ pub(super) struct Look {
 impl Service {
     /// At `url`, as in `http://127.0.0.1:8080`.
     pub(super) fn at(url: &str, token: Option<String>) -> Self {
-        let tls = TlsConfig::builder().provider(TlsProvider::Rustls).root_certs(RootCerts::PlatformVerifier).build();
+        let tls = TlsConfig::builder()
+            .provider(TlsProvider::Rustls)
+            .root_certs(RootCerts::PlatformVerifier)
+            .build();
         let agent = Agent::config_builder()
             .tls_config(tls)
             // A token goes where it was meant to go.
@@ -57,7 +60,8 @@ impl Service {
     /// Looks at it. Blocks.
     pub(super) fn look(&self) -> Result<Look> {
         let text = self.text().with_context(|| format!("cannot read {}/metrics", self.url))?;
-        let samples = open_metrics::parse(&text).with_context(|| format!("{}/metrics is not what it should be", self.url))?;
+        let samples = open_metrics::parse(&text)
+            .with_context(|| format!("{}/metrics is not what it should be", self.url))?;
         Ok(Look { samples, when: Instant::now() })
     }
 

@@ -17,14 +17,18 @@ pub(super) struct Sample {
 pub(super) fn parse(text: &str) -> anyhow::Result<Vec<Sample>> {
     let lines = text.lines().enumerate().filter(|(_, line)| !line.is_empty() && !line.starts_with('#'));
     lines
-        .map(|(index, line)| sample(line).map_err(|reason| anyhow!("line {} is no sample: {reason}", index + 1)))
+        .map(|(index, line)| {
+            sample(line).map_err(|reason| anyhow!("line {} is no sample: {reason}", index + 1))
+        })
         .collect()
 }
 
 fn sample(line: &str) -> Result<Sample, &'static str> {
     let end = line.find(['{', ' ']).ok_or("there is no value")?;
     let (name, rest) = line.split_at(end);
-    if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b':') {
+    if name.is_empty()
+        || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b':')
+    {
         return Err("there is no name");
     }
     let mut rest = rest.chars().peekable();
@@ -84,11 +88,16 @@ mod tests {
 
     #[test]
     fn samples_are_read_with_labels_and_without() {
-        let sample = one("a_total{language=\"python\",outcome=\"E007\"} 12 1700000000.5 # {trace_id=\"x y\"} 1.0 17");
+        let sample =
+            one("a_total{language=\"python\",outcome=\"E007\"} 12 1700000000.5 # {trace_id=\"x y\"} 1.0 17");
         assert_eq!((sample.name.as_str(), sample.value), ("a_total", 12.0));
-        let labels: Vec<_> = sample.labels.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        let labels: Vec<_> =
+            sample.labels.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
         assert_eq!(labels, [("language", "python"), ("outcome", "E007")]);
-        assert_eq!(one("queue_length 5"), Sample { name: "queue_length".into(), labels: BTreeMap::new(), value: 5.0 });
+        assert_eq!(
+            one("queue_length 5"),
+            Sample { name: "queue_length".into(), labels: BTreeMap::new(), value: 5.0 }
+        );
         assert_eq!(one("b_bucket{le=\"+Inf\"} 3").labels["le"], "+Inf");
         assert!(one("c NaN").value.is_nan());
         assert!(parse("# HELP a b\n# TYPE a counter\n\n# EOF\n").unwrap().is_empty());

@@ -57,7 +57,8 @@ fn draw(frame: &mut Frame<'_>, shown: &Shown) {
     let empty = View::default();
     let view = shown.view.as_ref().unwrap_or(&empty);
     let (pools, phases) = (tables::pools(view), tables::phases(view));
-    let height = |rows: &Rows| Constraint::Length(u16::try_from(rows.rows.len() + TABLE_LINES).unwrap_or(u16::MAX));
+    let height =
+        |rows: &Rows| Constraint::Length(u16::try_from(rows.rows.len() + TABLE_LINES).unwrap_or(u16::MAX));
     let [head, room, of_pools, of_phases, counts, foot] = Layout::vertical([
         Constraint::Length(1),
         Constraint::Length(1),
@@ -87,7 +88,9 @@ fn table(frame: &mut Frame<'_>, area: Rect, rows: &Rows) {
         let alignment = if index == 0 { Alignment::Left } else { Alignment::Right };
         Cell::from(Line::from(text.to_owned()).alignment(alignment))
     };
-    let row = |cells: Vec<&str>| Row::new(cells.iter().enumerate().map(|(index, cell)| aligned(index, cell)).collect::<Vec<_>>());
+    let row = |cells: Vec<&str>| {
+        Row::new(cells.iter().enumerate().map(|(index, cell)| aligned(index, cell)).collect::<Vec<_>>())
+    };
     let head = row(rows.head.clone()).style(Style::new().add_modifier(Modifier::DIM));
     let body = rows.rows.iter().map(|cells| row(cells.iter().map(String::as_str).collect()));
     let widths = rows.widths().into_iter().enumerate().map(|(index, width)| {
@@ -95,7 +98,8 @@ fn table(frame: &mut Frame<'_>, area: Rect, rows: &Rows) {
         // Room for more digits, so that columns do not jump.
         if index == 0 { Constraint::Fill(1) } else { Constraint::Length(width.max(7)) }
     });
-    let table = Table::new(body, widths).header(head).column_spacing(1).block(Block::bordered().title(rows.title));
+    let table =
+        Table::new(body, widths).header(head).column_spacing(1).block(Block::bordered().title(rows.title));
     frame.render_widget(table, area);
 }
 
@@ -113,7 +117,11 @@ mod tests {
         View {
             version: "0.1.0".to_owned(),
             stopping: false,
-            requests: vec![counted("success", 1234, Some(12.5)), counted("timeout", 2, Some(0.0)), counted("E008", 1, None)],
+            requests: vec![
+                counted("success", 1234, Some(12.5)),
+                counted("timeout", 2, Some(0.0)),
+                counted("E008", 1, None),
+            ],
             requests_per_second: Some(12.5),
             phases: vec![
                 phase("queue", times(1237, 0.0005, 0.0042), Some(times(12, 0.0004, 0.001))),

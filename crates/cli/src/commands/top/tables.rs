@@ -26,8 +26,13 @@ impl Table {
 
 /// The service in one line.
 pub(super) fn summary(view: &View, url: &str) -> String {
-    let version = if view.version.is_empty() { "LLM-Firecracker" } else { &format!("LLM-Firecracker {}", view.version) };
-    let rate = view.requests_per_second.map_or(String::new(), |rate| format!(" · {} requests/s", decimal(rate)));
+    let version = if view.version.is_empty() {
+        "LLM-Firecracker"
+    } else {
+        &format!("LLM-Firecracker {}", view.version)
+    };
+    let rate =
+        view.requests_per_second.map_or(String::new(), |rate| format!(" · {} requests/s", decimal(rate)));
     let stopping = if view.stopping { " · stopping" } else { "" };
     format!("{version} · {url}{rate}{stopping}")
 }

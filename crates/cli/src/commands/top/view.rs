@@ -96,11 +96,16 @@ impl View {
         let is_same = |before: &Before<'_>| Samples(before.samples).value(STARTED) == now.value(STARTED);
         let before = before.filter(is_same).filter(|before| !before.ago.is_zero());
         let requests = counted(now, before, "requests_total", "outcome");
-        let rate = |counted: &[Counted]| before.map(|_| counted.iter().filter_map(|counted| counted.per_second).sum());
+        let rate = |counted: &[Counted]| {
+            before.map(|_| counted.iter().filter_map(|counted| counted.per_second).sum())
+        };
         let gauge = |name: &str| whole(now.ours(name).map(|sample| sample.value).sum());
         let filled = |now: &str, limit: &str| Filled { now: gauge(now), limit: gauge(limit) };
         Self {
-            version: now.ours("build_info").find_map(|sample| sample.labels.get("version").cloned()).unwrap_or_default(),
+            version: now
+                .ours("build_info")
+                .find_map(|sample| sample.labels.get("version").cloned())
+                .unwrap_or_default(),
             stopping: gauge("stopping") > 0,
             requests_per_second: rate(&requests),
             requests,
@@ -210,7 +215,9 @@ struct Histogram(Vec<(f64, f64)>);
 fn histograms(samples: Samples<'_>) -> BTreeMap<&str, Histogram> {
     let mut histograms: BTreeMap<&str, Histogram> = BTreeMap::new();
     for sample in samples.ours("phase_seconds_bucket") {
-        let (Some(phase), Some(bound)) = (sample.labels.get("phase"), sample.labels.get("le")) else { continue };
+        let (Some(phase), Some(bound)) = (sample.labels.get("phase"), sample.labels.get("le")) else {
+            continue;
+        };
         // "+Inf" is a number to Rust, too.
         let Ok(bound) = bound.parse::<f64>() else { continue };
         let Histogram(buckets) = histograms.entry(phase).or_default();
@@ -229,7 +236,11 @@ impl Histogram {
     fn since(&self, earlier: &Self) -> Self {
         let before = |bound: f64| earlier.0.iter().find(|(known, _)| known.total_cmp(&bound).is_eq());
         let buckets = self.0.iter();
-        Self(buckets.map(|(bound, count)| (*bound, count - before(*bound).map_or(0.0, |(_, count)| *count))).collect())
+        Self(
+            buckets
+                .map(|(bound, count)| (*bound, count - before(*bound).map_or(0.0, |(_, count)| *count)))
+                .collect(),
+        )
     }
 
     /// Nothing where nothing was observed.
@@ -295,8 +306,10 @@ mod tests {
     #[test]
     fn what_is_counted_is_shown_in_total_and_since_the_look_before() {
         let before = samples(7, 10, 0);
-        let view = View::new(&samples(7, 30, 4), Some(Before { samples: &before, ago: Duration::from_secs(2) }));
-        let requests: Vec<_> = view.requests.iter().map(|c| (c.name.as_str(), c.total, c.per_second)).collect();
+        let view =
+            View::new(&samples(7, 30, 4), Some(Before { samples: &before, ago: Duration::from_secs(2) }));
+        let requests: Vec<_> =
+            view.requests.iter().map(|c| (c.name.as_str(), c.total, c.per_second)).collect();
         assert_eq!(requests, [("success", 32, Some(10.0)), ("timeout", 4, Some(2.0))]);
         assert_eq!(view.requests_per_second, Some(12.0));
         assert_eq!(view.queue, Filled { now: 5, limit: 1000 });
@@ -320,7 +333,8 @@ mod tests {
     #[test]
     fn quantiles_lie_in_the_bucket_of_their_rank() {
         let before = samples(7, 10, 0);
-        let view = View::new(&samples(7, 20, 10), Some(Before { samples: &before, ago: Duration::from_secs(1) }));
+        let view =
+            View::new(&samples(7, 20, 10), Some(Before { samples: &before, ago: Duration::from_secs(1) }));
         let names: Vec<_> = view.phases.iter().map(|times| times.phase.as_str()).collect();
         assert_eq!(names, ["queue", "run"]);
         let run = &view.phases[1];
