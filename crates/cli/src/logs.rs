@@ -85,13 +85,22 @@ where
             fields.extend(parsed.into_iter().flatten());
         }
         event.record(&mut Collect(&mut fields));
-        let metadata = event.metadata();
-        fields.insert("timestamp".to_owned(), jiff::Timestamp::now().to_string().into());
-        fields.insert("level".to_owned(), metadata.level().as_str().into());
-        fields.insert("target".to_owned(), metadata.target().into());
-        let line = serde_json::to_string(&fields).map_err(|_| fmt::Error)?;
-        writer.write_str(&line)?;
-        writer.write_char('\n')
+        let (metadata, now) = (event.metadata(), jiff::Timestamp::now());
+        let head = [
+            ("timestamp", format!("{now:.6}")),
+            ("level", metadata.level().to_string()),
+            ("target", metadata.target().to_owned()),
+        ];
+        let mut separator = '{';
+        for (key, value) in head {
+            fields.remove(key);
+            write!(writer, "{separator}\"{key}\":{}", Value::from(value))?;
+            separator = ',';
+        }
+        for (key, value) in fields {
+            write!(writer, ",{}:{value}", Value::from(key))?;
+        }
+        writer.write_str("}\n")
     }
 }
 

@@ -87,7 +87,7 @@ async fn status(State(service): State<Arc<Service>>) -> Json<Value> {
     let idle = if service.behaviour == Behaviour::NeverFull { 3 } else { 4 };
     let pool = json!({
         "language": "python", "memory_mib": 512, "vcpus": 1,
-        "idle": idle, "target": 4, "starting": 0, "warming": 0, "running": 0
+        "idle": idle, "target": 4, "starting": 0, "rehearsing": 0, "running": 0
     });
     Json(json!({ "pools": [pool], "queue": { "length": 0 }, "microvms": 4, "memory_mib": 2048 }))
 }

@@ -257,9 +257,9 @@ mod tests {
         Outcome { answer: Answer::Batch(executions), phases, restored: true }
     }
 
-    /// The samples whose line begins so, without timestamps.
-    fn samples(text: &str, start: &str) -> String {
-        let lines = text.lines().filter(|line| line.starts_with(start));
+    /// The samples in whose line this stands, without timestamps.
+    fn samples(text: &str, part: &str) -> String {
+        let lines = text.lines().filter(|line| !line.starts_with('#') && line.contains(part));
         let mut lines: Vec<_> = lines
             .map(|line| match line.split_once(" # ") {
                 Some((sample, exemplar)) => {
@@ -284,8 +284,7 @@ mod tests {
         let text = metrics.text(status()).unwrap();
         insta::assert_snapshot!(samples(&text, "llm_firecracker_requests_total"));
         insta::assert_snapshot!(samples(&text, "llm_firecracker_executions_total"));
-        let run = "llm_firecracker_phase_seconds_bucket{language=\"python\",phase=\"run\",le=\"0.0";
-        insta::assert_snapshot!(samples(&text, run));
+        insta::assert_snapshot!(samples(&text, "phase=\"run\""));
         assert!(
             text.contains("llm_firecracker_phase_seconds_count{language=\"python\",phase=\"execution\"} 2\n")
         );
@@ -343,38 +342,6 @@ mod tests {
         metrics.answered(answered("GET", Some("/api/v1/languages/{name}")), "mine-1");
         let text = metrics.text(status()).unwrap();
         insta::assert_snapshot!(samples(&text, "llm_firecracker_http_requests_total"));
-        insta::assert_snapshot!(samples(
-            &text,
-            "llm_firecracker_http_request_seconds_bucket{route=\"none\",le=\"0.001"
-        ));
-    }
-
-    #[test]
-    #[ignore = "by hand"]
-    fn cost() {
-        let metrics = Metrics::new();
-        let outcome = outcome(vec![execution(None, 4)]);
-        let begin = std::time::Instant::now();
-        for _ in 0..100_000 {
-            let trace_id = Arc::from("0193f3c0a1b27c3d8e4f5a6b7c8d9e0f");
-            metrics.ran(&python(), &outcome, &trace_id);
-            metrics.ended(Some(&python()), labels::outcome(&outcome.answer).into(), &trace_id);
-            let answered = HttpAnswered {
-                route: Some(Arc::from("/api/v1/run")),
-                method: Method::POST,
-                status: StatusCode::OK,
-                took: Duration::from_millis(30),
-            };
-            metrics.answered(answered, &trace_id);
-            Observer::started(&metrics, &key(), true, &outcome.phases);
-            for _ in 0..3 {
-                Observer::rehearsed(&metrics, &key(), Duration::from_millis(30));
-            }
-            Observer::ended(&metrics, &key(), Discard::Served, Duration::from_millis(5));
-        }
-        println!("COST {:?} each", begin.elapsed() / 100_000);
-        let begin = std::time::Instant::now();
-        println!("TEXT {} bytes", metrics.text(status()).unwrap().len());
-        println!("SCRAPE {:?}", begin.elapsed());
+        insta::assert_snapshot!(samples(&text, "llm_firecracker_http_request_seconds_count"));
     }
 }
