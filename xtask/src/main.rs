@@ -1,8 +1,13 @@
-//! `cargo xtask lint`: what a reviewer should not have to look for.
+//! `cargo xtask lint`: what a reviewer should not have to look for. `cargo xtask openapi`: what the code says of the HTTP API,
+//! written down.
 
 mod rules;
 
-use std::process::{Command, ExitCode};
+use std::{
+    fs,
+    path::Path,
+    process::{Command, ExitCode},
+};
 
 use anyhow::{Context as _, Result, bail, ensure};
 
@@ -10,7 +15,8 @@ fn main() -> ExitCode {
     let task = std::env::args().nth(1);
     let done = match task.as_deref() {
         Some("lint") => lint(),
-        _ => Err(anyhow::anyhow!("usage: cargo xtask lint")),
+        Some("openapi") => openapi(),
+        _ => Err(anyhow::anyhow!("usage: cargo xtask lint|openapi")),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -27,6 +33,18 @@ fn lint() -> Result<()> {
     cargo(&["doc", "--quiet", "--workspace", "--no-deps"], &[("RUSTDOCFLAGS", "--deny warnings")])?;
     no_banned_dependencies()?;
     rules::check()
+}
+
+/// Writes the document that a test of `server` compares with the code.
+fn openapi() -> Result<()> {
+    let output = Command::new("cargo")
+        .args(["run", "--quiet", "--package", "server", "--example", "openapi"])
+        .stderr(std::process::Stdio::inherit())
+        .output()
+        .context("cannot run cargo")?;
+    ensure!(output.status.success(), "the example openapi failed");
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../crates/server/openapi.json");
+    fs::write(&path, &output.stdout).with_context(|| format!("cannot write {}", path.display()))
 }
 
 fn cargo(arguments: &[&str], environment: &[(&str, &str)]) -> Result<()> {

@@ -3,15 +3,18 @@
 //! Reads arguments and environment, wires the VMM backend to the engine, and prints. What the commands do is in
 //! [`commands`], one file each; how they end in [`failure`].
 
+mod administration;
 mod backend;
 mod bucket;
 mod commands;
 mod config;
 mod failure;
 mod host;
+mod logs;
 mod output;
 mod settings;
 mod signals;
+mod telemetry;
 
 use std::process::ExitCode;
 
@@ -27,16 +30,20 @@ fn main() -> ExitCode {
     if std::env::args_os().nth(1).is_some_and(|argument| argument == host::STEPS_ARGUMENT) {
         return host::take_steps();
     }
-    let arguments = Arguments::parse();
+    let arguments = match administration::attached::arguments() {
+        Ok(arguments) => Arguments::parse_from(arguments),
+        Err(failure) => return failure.report(),
+    };
     // Whatever speaks HTTPS uses it. Fails where there is one already, which then is the same.
     let _ = rustls::crypto::ring::default_provider().install_default();
     if let Err(failure) = arguments.flags.all_of(std::env::args_os()) {
         return failure.report();
     }
-    output::start_logging(arguments.flags.verbose);
-    // For registries and object storage. It fails where there is one already, which is then as good.
-    let _ = rustls::crypto::ring::default_provider().install_default();
     let is_service = arguments.command.is_service();
+    // The service begins when it knows how it is to log.
+    if !is_service {
+        output::start_logging(arguments.flags.verbose);
+    }
     let mut builder = if is_service {
         tokio::runtime::Builder::new_multi_thread()
     } else {

@@ -16,7 +16,6 @@ use std::{
     fs, io,
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
 };
 
 use images::{BundleManifest, GUEST_AGENT, Quiet, Sha256Digest};
@@ -30,9 +29,6 @@ use crate::{CreateSnapshotError, Engine, EngineSettings, Languages, Room};
 
 /// What a made-up file holds.
 const NOTHING: &[u8] = b"This is in the place of something that a microVM boots from.\n";
-
-/// How long a request may wait for a slot: longer than a test that is right takes.
-const SLOT_PATIENCE: Duration = Duration::from_secs(60);
 
 /// Why there is no data directory for a fake.
 #[derive(Debug, thiserror::Error)]
@@ -73,7 +69,7 @@ pub fn engine(data: DataDirectory, vmm: Fake, slots: u32) -> Engine {
         vmm: Arc::new(vmm),
         data,
         languages: Languages::built_in(),
-        room: Room::Shared { slots, patience: SLOT_PATIENCE },
+        room: Room::Own { first: 0, slots, prefix: "fake-".to_owned() },
     })
 }
 
@@ -105,6 +101,8 @@ fn write(path: &Path, content: &[u8]) -> Result<(), PrepareError> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use vmm::fake::{Counts, FakeControl, Step};
 
     use super::*;

@@ -11,7 +11,7 @@ use protocol::{
     },
     message::File,
 };
-use serde::Deserialize;
+use serde::{Deserialize, de::DeserializeOwned};
 
 use crate::languages::{LanguageSpec, Languages};
 
@@ -110,21 +110,7 @@ struct FileField {
 impl Request {
     /// Reads and checks a request.
     pub fn from_json(text: &[u8], languages: &Languages) -> Result<Self, RequestError> {
-        if text.trim_ascii_start().first() != Some(&b'{') {
-            // serde would take the fields from a list as well, in order.
-            return Err(invalid("a JSON object is asked for"));
-        }
-        let mut json = serde_json::Deserializer::from_slice(text);
-        let fields: Fields = serde_path_to_error::deserialize(&mut json).map_err(|error| {
-            let path = error.path().to_string();
-            let inner = error.into_inner();
-            if !inner.is_data() {
-                return invalid(not_json(&inner));
-            }
-            let reason = plain_reason(&inner.to_string());
-            invalid(if path == "." { reason } else { format!("{path}: {reason}") })
-        })?;
-        json.end().map_err(|error| invalid(not_json(&error)))?;
+        let fields: Fields = from_json_object(text)?;
         Self::check(fields, languages)
     }
 
@@ -176,6 +162,26 @@ impl Request {
     pub fn stdins(&self) -> Vec<Bytes> {
         self.stdin.all().iter().map(|stdin| stdin.as_str().into()).collect()
     }
+}
+
+/// Reads a JSON object, and says what is wrong with it as for a [`Request`].
+pub fn from_json_object<T: DeserializeOwned>(text: &[u8]) -> Result<T, RequestError> {
+    if text.trim_ascii_start().first() != Some(&b'{') {
+        // serde would take the fields from a list as well, in order.
+        return Err(invalid("a JSON object is asked for"));
+    }
+    let mut json = serde_json::Deserializer::from_slice(text);
+    let object = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+        let path = error.path().to_string();
+        let inner = error.into_inner();
+        if !inner.is_data() {
+            return invalid(not_json(&inner));
+        }
+        let reason = plain_reason(&inner.to_string());
+        invalid(if path == "." { reason } else { format!("{path}: {reason}") })
+    })?;
+    json.end().map_err(|error| invalid(not_json(&error)))?;
+    Ok(object)
 }
 
 fn check_files(files: Vec<FileField>, main_file: &str) -> Result<Vec<File>, RequestError> {

@@ -13,6 +13,7 @@ use engine::{
 };
 
 use crate::{
+    operations::{AdministrationError, SubmitError},
     tokens::{AdmitError, AuthError, AuthorityError, NotAllowed, QuotaExceeded},
     trace::TraceId,
 };
@@ -59,6 +60,12 @@ pub(crate) enum ApiError {
     /// There is, but not by this method.
     #[error("E012: not found: no such method here")]
     NoSuchMethod,
+    /// An operation was not taken.
+    #[error(transparent)]
+    Submit(#[from] SubmitError),
+    /// Images or snapshots could not be listed.
+    #[error(transparent)]
+    Administration(#[from] AdministrationError),
     /// The pool has not served it.
     #[error("the pool did not serve the request")]
     Pool(#[source] PoolError),
@@ -105,7 +112,14 @@ impl ApiError {
             Self::NotFound(_) | Self::NoSuchLanguage(_) => StatusCode::NOT_FOUND,
             Self::NoSuchMethod => StatusCode::METHOD_NOT_ALLOWED,
             Self::Authority(_) | Self::BodiesBusy => StatusCode::SERVICE_UNAVAILABLE,
-            Self::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::Administration(AdministrationError::Invalid(_)) => StatusCode::BAD_REQUEST,
+            Self::Submit(_)
+            | Self::Administration(AdministrationError::TimedOut | AdministrationError::Cancelled) => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
+            Self::Internal(_) | Self::Administration(AdministrationError::Failed(_)) => {
+                StatusCode::INTERNAL_SERVER_ERROR
+            }
             Self::Pool(error) => pool_status(error),
         }
     }
@@ -151,15 +165,24 @@ impl ApiError {
         self.page("").chars().take_while(|c| *c != ':').collect()
     }
 
-    /// As an answer.
+    /// Whether it is ours to mend, and neither the client's fault nor a matter of load.
+    pub(crate) fn is_fault(&self) -> bool {
+        let is_load = matches!(self, Self::Pool(PoolError::Refused(_)) | Self::BodiesBusy | Self::Submit(_));
+        self.status().is_server_error() && !is_load
+    }
+
+    /// As an answer. Logged in the span of the request, which has its id.
     pub(crate) fn respond(&self, trace_id: &TraceId) -> Response {
         let status = self.status();
-        let error = chain(self);
-        if status.is_server_error() && !matches!(self, Self::Pool(PoolError::Refused(_)) | Self::BodiesBusy) {
+        let mut error = chain(self);
+        if let Self::Internal(reason) = self {
+            error = format!("{error}: {reason}");
+        }
+        if self.is_fault() {
             let hint = self.hint();
-            tracing::error!(trace_id = trace_id.0, error, hint, "a request failed");
+            tracing::error!(error, hint, "a request failed");
         } else {
-            tracing::debug!(trace_id = trace_id.0, error, "a request was refused");
+            tracing::debug!(error, "a request was refused");
         }
         let failure = Failure::new(&self.page(&trace_id.0), &trace_id.0);
         let mut response = (status, Json(failure)).into_response();

@@ -9,11 +9,16 @@
 //! [`Settings`]. What a request may cost is the pool's to say, who may ask for it is said in [`tokens`]. Messages of errors
 //! are the page's; causes go to the log alone.
 
+mod administrator;
 mod body;
 mod caller;
 mod error;
+#[cfg(test)]
+mod fake;
 mod listen;
+mod metrics;
 mod openapi;
+pub mod operations;
 mod routes;
 mod service;
 mod settings;
@@ -21,7 +26,11 @@ pub mod tokens;
 mod trace;
 mod types;
 
+/// Implements [`operations::Administration`].
+pub use async_trait::async_trait;
 pub use listen::Listening;
+pub use metrics::{Metrics, RequestTrace, Traces};
 pub use openapi::document;
 pub use service::Service;
 pub use settings::{Connections, Policy, Settings};
+pub use trace::ParentSpan;

@@ -8,7 +8,10 @@ use engine::{
     },
 };
 use serde_json::{Value, json};
-use utoipa::{OpenApi, PartialSchema, ToSchema, openapi::{RefOr, Schema}};
+use utoipa::{
+    OpenApi, PartialSchema, ToSchema,
+    openapi::{RefOr, Schema},
+};
 
 use crate::routes;
 
@@ -23,8 +26,12 @@ use crate::routes;
     tags(
         (name = "run", description = "Programs"),
         (name = "languages", description = "What they may be written in"),
+        (name = "images", description = "What microVMs have as their disk; for administrators"),
+        (name = "snapshots", description = "What microVMs are restored from; for administrators"),
+        (name = "operations", description = "Long work, followed and cancelled; for administrators"),
         (name = "status", description = "What the service does"),
         (name = "health", description = "For supervisors and load balancers; without a token"),
+        (name = "documentation", description = "This document, and a page that shows it; without a token"),
     ),
 )]
 struct Document;
@@ -59,7 +66,8 @@ pub fn document() -> Value {
     let schemas = &mut document["components"]["schemas"];
     // utoipa's types cannot say all of it: patterns, `contains`, alternatives of required fields.
     schemas["RunRequest"] = request_schema(&stdin_of_run());
-    schemas["ExecuteRequest"] = request_schema(&json!({ "type": ["string", "null"], "maxLength": MAX_STDIN_BYTES }));
+    schemas["ExecuteRequest"] =
+        request_schema(&json!({ "type": ["string", "null"], "maxLength": MAX_STDIN_BYTES }));
     document["components"]["securitySchemes"] = json!({
         "bearer": { "type": "http", "scheme": "bearer" },
         "header": { "type": "apiKey", "in": "header", "name": "X-Access-Token" },
@@ -86,9 +94,9 @@ fn stdin_of_run() -> Value {
 /// What a request may say, for documents and their readers; [`engine::Request`] is what checks it.
 fn request_schema(stdin: &Value) -> Value {
     let languages = Languages::built_in();
-    let names = languages.iter().flat_map(|spec| {
-        std::iter::once(spec.name.to_string()).chain(spec.aliases.iter().cloned())
-    });
+    let names = languages
+        .iter()
+        .flat_map(|spec| std::iter::once(spec.name.to_string()).chain(spec.aliases.iter().cloned()));
     let names: Vec<String> = names.collect();
     let nullable = |mut schema: Value| {
         schema["type"] = json!([schema["type"], "null"]);

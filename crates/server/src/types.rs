@@ -114,7 +114,8 @@ impl ExecuteAnswer {
             load_time: millis(load_time),
             exec_time: execution.execution_time,
             exception: execution.exception.map(|exception| exception.to_string()),
-            trailing_newlines_omitted: Some(execution.trailing_newlines_omitted).filter(|omitted| *omitted > 0),
+            trailing_newlines_omitted: Some(execution.trailing_newlines_omitted)
+                .filter(|omitted| *omitted > 0),
             dropped: execution.dropped.map(DroppedBytes::from),
             trace_id: execution.trace_id,
         }
@@ -257,5 +258,58 @@ impl Status {
             memory_mib: pool.memory_mib,
             memory_limit_mib: pool.memory_limit_mib,
         }
+    }
+}
+
+/// What whoever may not, or cannot now, is told by everything for administrators.
+#[derive(utoipa::IntoResponses)]
+#[expect(dead_code, reason = "error::ApiError is what is said")]
+pub(crate) enum AdministratorsRefused {
+    /// E003, E004: token invalid or missing
+    #[response(status = 401)]
+    Unknown(Failed),
+    /// E011: the token does not allow it, or, where none is asked for, it may come from a web page of others
+    #[response(status = 403)]
+    NotAllowed(Failed),
+    /// E010: internal error, or the reason why it cannot be done
+    #[response(status = 500)]
+    Internal(Failed),
+    /// E001, E008, E010: it took too long, server busy, or tokens cannot be checked now
+    #[response(status = 503)]
+    Unavailable(Failed),
+}
+
+/// What is said of bodies that cannot be read.
+#[derive(utoipa::IntoResponses)]
+#[expect(dead_code, reason = "error::ApiError is what is said")]
+pub(crate) enum BodiesRefused {
+    /// E001: the body did not come in time
+    #[response(status = 408)]
+    Late(Failed),
+    /// E007: the body is too long
+    #[response(status = 413)]
+    Long(Failed),
+}
+
+/// The answer to what takes long.
+pub(crate) struct Submitted;
+
+impl utoipa::IntoResponses for Submitted {
+    fn responses() -> std::collections::BTreeMap<String, utoipa::openapi::RefOr<utoipa::openapi::Response>> {
+        use utoipa::openapi::{
+            ContentBuilder, HeaderBuilder, Ref, ResponseBuilder, ResponsesBuilder,
+            schema::{ObjectBuilder, Type},
+        };
+        let location = ObjectBuilder::new()
+            .schema_type(Type::String)
+            .format(Some(utoipa::openapi::SchemaFormat::Custom("uri-reference".to_owned())));
+        let header =
+            HeaderBuilder::new().schema(Some(location)).description(Some("Where it can be followed"));
+        let content = ContentBuilder::new().schema(Some(Ref::from_schema_name("Operation")));
+        let accepted = ResponseBuilder::new()
+            .description("It waits for its turn, or has begun")
+            .content("application/json", content.build())
+            .header("Location", header.build());
+        ResponsesBuilder::new().response("202", accepted.build()).build().into()
     }
 }

@@ -11,6 +11,7 @@ use tokio::{
     sync::{Notify, mpsc, oneshot},
     task::JoinHandle,
 };
+use tracing::{Instrument as _, Span};
 use vmm::spec::MachineSpec;
 
 use super::{
@@ -237,7 +238,12 @@ impl Pool {
 
     /// The size of the microVM for a request that wants so much memory, in MiB, or does not care: the smallest snapshot
     /// that has it, else a microVM of this size, which has to boot.
-    pub fn machine_for(&self, language: &store::Language, memory_mib: Option<u32>, usual: MachineSpec) -> MachineSpec {
+    pub fn machine_for(
+        &self,
+        language: &store::Language,
+        memory_mib: Option<u32>,
+        usual: MachineSpec,
+    ) -> MachineSpec {
         let wanted = memory_mib.unwrap_or(usual.memory_mib);
         let inner = self.shared.lock();
         let kinds = inner.snapshots.usable().filter(|key| key.language == *language);
@@ -343,7 +349,9 @@ impl Drop for Handed {
         self.shared.apply(Event::Finished(self.vm));
         let Some(session) = self.session.take() else { return };
         let (shared, vm, key) = (Arc::clone(&self.shared), self.vm, self.key.clone());
-        self.shared.runtime.spawn(async move { shared.end(vm, &key, session, Discard::Served).await });
+        let end = async move { shared.end(vm, &key, session, Discard::Served).await };
+        // Dropped by the request, whose span has its id; by the pool where nobody waits any more.
+        self.shared.runtime.spawn(end.instrument(Span::current()));
     }
 }
 
@@ -463,7 +471,12 @@ impl Shared {
         self.end(vm, &key, session, why).await;
     }
 
-    async fn rehearse(self: &Arc<Self>, vm: VmId, key: &PoolKey, session: &mut Session) -> Result<(), RunError> {
+    async fn rehearse(
+        self: &Arc<Self>,
+        vm: VmId,
+        key: &PoolKey,
+        session: &mut Session,
+    ) -> Result<(), RunError> {
         let since = Instant::now();
         if let Some(language) = self.engine.languages().find(key.language.as_str()) {
             session.rehearse(language).await?;

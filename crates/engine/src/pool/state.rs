@@ -169,12 +169,19 @@ pub enum Refusal {
 #[derive(Clone, Debug)]
 enum Phase {
     Starting,
-    Rehearsing { done: u32 },
+    Rehearsing {
+        done: u32,
+    },
     Idle,
     /// With the request that it serves.
-    Running { tenant: Tenant, request: Waiting },
+    Running {
+        tenant: Tenant,
+        request: Waiting,
+    },
     /// It has what it had until nothing of it is left.
-    Ending { memory_mib: u64 },
+    Ending {
+        memory_mib: u64,
+    },
 }
 
 #[derive(Debug)]

@@ -1,18 +1,28 @@
 //! The routes, a file for each resource.
 //!
 //! WHEN ADDING A ROUTE: put it into [`all`] with `routes!`, so that the `OpenAPI` document has it; then
-//! `cargo run -p xtask -- openapi` writes the document anew, which a test compares.
+//! `cargo xtask openapi` writes the document anew, which a test compares.
 
+mod docs;
 mod execute;
 mod health;
 mod languages;
+mod metrics;
+mod operations;
+mod place;
+mod rootfs;
 mod run;
+mod snapshots;
 mod status;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
 use utoipa_axum::{router::OpenApiRouter, routes};
 
+pub(crate) use self::operations::accepted;
+use self::place::{Place, bad_query, bucket, language, named};
 use crate::service::Shared;
 
 /// All of them.
@@ -22,7 +32,20 @@ pub(crate) fn all() -> OpenApiRouter<Arc<Shared>> {
         .routes(routes!(execute::execute))
         .routes(routes!(languages::list))
         .routes(routes!(languages::one))
+        .routes(routes!(rootfs::list, rootfs::create))
+        .routes(routes!(rootfs::upload))
+        .routes(routes!(rootfs::download))
+        .routes(routes!(snapshots::list, snapshots::create))
+        .routes(routes!(snapshots::upload))
+        .routes(routes!(snapshots::download))
+        .routes(routes!(operations::list))
+        .routes(routes!(operations::one, operations::cancel))
         .routes(routes!(status::status))
+        .routes(routes!(metrics::metrics))
         .routes(routes!(health::health))
         .routes(routes!(health::ready))
+        .routes(routes!(docs::document))
+        .routes(routes!(docs::page))
+        .routes(routes!(docs::part))
+        .routes(routes!(docs::root))
 }
