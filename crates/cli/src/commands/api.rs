@@ -62,7 +62,7 @@ pub(crate) struct ApiArgs {
     /// The form of the log's lines
     #[arg(long, value_enum, default_value = "text")]
     log_format: LogFormat,
-    /// A collector that takes traces by OTLP over HTTP, as in http://127.0.0.1:4318
+    /// The collector that gets traces by OTLP over HTTP
     #[arg(long, value_name = "URL")]
     otlp_endpoint: Option<String>,
     /// What the service is called there
