@@ -78,7 +78,8 @@ mod tests {
 
     fn of(headers: &[(&'static str, &'static str)]) -> String {
         let headers = headers.iter().map(|(name, value)| {
-            (HeaderName::from_static(name), axum::http::HeaderValue::from_static(value))
+            let value = axum::http::HeaderValue::from_bytes(value.as_bytes()).unwrap();
+            (HeaderName::from_static(name), value)
         });
         TraceId::of(&headers.collect()).0
     }

@@ -15,38 +15,38 @@ pub(super) struct PoolGauges(pub(super) PoolStatus);
 
 impl Collector for PoolGauges {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let status = &self.0;
+        let pool = &self.0;
         let help = "MicroVMs that wait (idle), start, rehearse or run a program";
         let mut microvms = encoder.encode_descriptor("microvms", help, None, MetricType::Gauge)?;
-        for kind in &status.kinds {
-            let states = [
+        for kind in &pool.kinds {
+            let counts = [
                 ("idle", kind.idle),
                 ("starting", kind.starting),
                 ("rehearsing", kind.rehearsing),
                 ("running", kind.running),
             ];
-            for (state, count) in states {
+            for (state, count) in counts {
                 of_kind(&mut microvms, kind, Some(state), count)?;
             }
         }
         let help = "MicroVMs that are to wait for requests";
         let mut target = encoder.encode_descriptor("pool_target", help, None, MetricType::Gauge)?;
-        for kind in &status.kinds {
+        for kind in &pool.kinds {
             of_kind(&mut target, kind, None, kind.target)?;
         }
         let help = "1 where there is a snapshot that can be restored; without one microVMs boot";
         let mut restorable = encoder.encode_descriptor("pool_restorable", help, None, MetricType::Gauge)?;
-        for kind in &status.kinds {
+        for kind in &pool.kinds {
             of_kind(&mut restorable, kind, None, u32::from(kind.restorable))?;
         }
         let gauges = [
-            ("queue_length", "Requests that wait for a microVM", count(status.queued)),
-            ("queue_limit", "Requests that may wait; more are refused", count(status.queue)),
-            ("running", "MicroVMs that run a program", status.running.into()),
-            ("running_limit", "MicroVMs that may run a program at the same time", status.most_running.into()),
-            ("memory_mib", "Memory of all microVMs as the pool counts it, in MiB", status.memory_mib),
-            ("memory_limit_mib", "Memory that there is for microVMs, in MiB", status.memory_limit_mib),
-            ("stopping", "1 while the service ends and refuses requests", u64::from(status.stopping)),
+            ("queue_length", "Requests that wait for a microVM", count(pool.queued)),
+            ("queue_limit", "Requests that may wait; more are refused", count(pool.queue)),
+            ("running", "MicroVMs that run a program", pool.running.into()),
+            ("running_limit", "MicroVMs that may run a program at the same time", pool.most_running.into()),
+            ("memory_mib", "Memory of all microVMs as the pool counts it, in MiB", pool.memory_mib),
+            ("memory_limit_mib", "Memory that there is for microVMs, in MiB", pool.memory_limit_mib),
+            ("stopping", "1 while the service ends and refuses requests", u64::from(pool.stopping)),
         ];
         gauges.into_iter().try_for_each(|(name, help, value)| gauge(&mut encoder, name, help, value))
     }

@@ -100,7 +100,7 @@ impl Metrics {
         ours.register("microvms_ended", "MicroVMs that were ended, by why", self.ended.clone());
     }
 
-    /// All of it as OpenMetrics text, with the pool as it is now.
+    /// All of it as `OpenMetrics` text, with the pool as it is now.
     pub(crate) fn text(&self, pool: PoolStatus) -> Result<String, std::fmt::Error> {
         let mut text = String::new();
         encode_registry(&mut text, &self.registry)?;
@@ -126,14 +126,19 @@ impl Metrics {
     }
 
     /// Counts a request to run a program.
-    pub(super) fn ended(&self, language: Option<&Language>, outcome: labels::Outcome, trace_id: &Arc<str>) {
+    pub(super) fn request_ended(
+        &self,
+        language: Option<&Language>,
+        outcome: labels::Outcome,
+        trace_id: &Arc<str>,
+    ) {
         let exemplar = Exemplar { trace_id: Arc::clone(trace_id) };
         let labels = RequestLabels { language: LanguageLabel(language.cloned()), outcome };
         self.requests.get_or_create(&labels).inc_by(1, Some(exemplar), Some(SystemTime::now()));
     }
 
     /// Measures a request that ran.
-    pub(super) fn ran(&self, language: &Language, outcome: &Outcome, trace_id: &Arc<str>) {
+    pub(super) fn request_ran(&self, language: &Language, outcome: &Outcome, trace_id: &Arc<str>) {
         let exemplar = || Some(Exemplar { trace_id: Arc::clone(trace_id) });
         self.observe(language, Phase::Queue, outcome.phases.queue, exemplar());
         self.observe(language, Phase::Run, outcome.phases.run, exemplar());
@@ -278,9 +283,9 @@ mod tests {
         let metrics = Metrics::new();
         let trace_id = Arc::from("mine-1");
         let outcome = outcome(vec![execution(None, 4), execution(Some(Exception::Killed(9)), 0)]);
-        metrics.ran(&python(), &outcome, &trace_id);
-        metrics.ended(Some(&python()), labels::outcome(&outcome.answer).into(), &trace_id);
-        metrics.ended(None, "E006".to_owned().into(), &trace_id);
+        metrics.request_ran(&python(), &outcome, &trace_id);
+        metrics.request_ended(Some(&python()), labels::outcome(&outcome.answer).into(), &trace_id);
+        metrics.request_ended(None, "E006".to_owned().into(), &trace_id);
         let text = metrics.text(status()).unwrap();
         insta::assert_snapshot!(samples(&text, "llm_firecracker_requests_total"));
         insta::assert_snapshot!(samples(&text, "llm_firecracker_executions_total"));

@@ -96,7 +96,7 @@ impl<'a> Recorded<'a> {
         match answered {
             Ok(outcome) => {
                 if let Some(language) = &self.language {
-                    self.metrics.ran(language, outcome, &self.trace_id);
+                    self.metrics.request_ran(language, outcome, &self.trace_id);
                 }
                 let ended = labels::outcome(&outcome.answer).into();
                 self.ended(ended, Some((outcome.phases, outcome.restored)), false);
@@ -126,7 +126,7 @@ impl<'a> Recorded<'a> {
                 restored: ran.map(|(_, restored)| restored),
             });
         }
-        self.metrics.ended(self.language.as_ref(), outcome, &self.trace_id);
+        self.metrics.request_ended(self.language.as_ref(), outcome, &self.trace_id);
     }
 }
 

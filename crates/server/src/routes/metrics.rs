@@ -17,11 +17,11 @@ use crate::{
     types::Failed,
 };
 
-/// What OpenMetrics text is called.
+/// What `OpenMetrics` text is called.
 const OPEN_METRICS: HeaderValue =
     HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
 
-/// Shows what was counted and measured, as OpenMetrics text.
+/// Shows what was counted and measured, as `OpenMetrics` text.
 #[utoipa::path(
     get,
     path = "/metrics",

@@ -82,12 +82,12 @@ pub(super) async fn answer(
 async fn unrecorded(
     shared: &Shared,
     trace_id: &TraceId,
-    asked: Asked<'_>,
+    Asked { headers, uri, peer }: Asked<'_>,
     body: Body,
     check: impl FnOnce(&Request) -> Result<(), RequestError>,
     recorded: &mut Recorded<'_>,
 ) -> Result<Outcome, ApiError> {
-    let asker = Asker::of(shared, asked.headers, asked.uri, asked.peer).await?;
+    let asker = Asker::of(shared, headers, uri, peer).await?;
     let received = shared.bodies.receive(body, shared.connections.body_timeout).await?;
     let request = Request::from_json(&received.bytes, shared.pool.engine().languages())?;
     // What it says is in the request now, which has bounds of its own.

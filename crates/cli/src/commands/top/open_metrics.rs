@@ -1,4 +1,4 @@
-//! Reads OpenMetrics text: as much of it as `/metrics` writes.
+//! Reads `OpenMetrics` text: as much of it as `/metrics` writes.
 
 use std::{collections::BTreeMap, iter::Peekable, str::Chars};
 

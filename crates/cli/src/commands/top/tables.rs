@@ -54,7 +54,7 @@ pub(super) fn requests(view: &View) -> Table {
     Table { title: "requests", head: vec!["outcome", "per s", "total"], rows: counted(&view.requests) }
 }
 
-/// MicroVMs by how they were started, and why they were ended.
+/// How microVMs were started, and why they were ended.
 pub(super) fn microvms(view: &View) -> Table {
     let rows = [counted(&view.started), counted(&view.ended)].concat();
     Table { title: "microVMs started, ended", head: vec!["how, why", "per s", "total"], rows }

@@ -67,7 +67,7 @@ pub(super) struct Times {
     pub(super) p99_seconds: f64,
 }
 
-/// MicroVMs of one kind.
+/// The microVMs of one kind.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub(super) struct PoolRow {
     pub(super) language: String,
@@ -90,9 +90,9 @@ pub(super) struct Before<'a> {
 impl View {
     /// Of these samples.
     pub(super) fn new(samples: &[Sample], before: Option<Before<'_>>) -> Self {
-        let now = Samples(samples);
-        // Another process counts from zero again.
+        /// Another process counts from zero again.
         const STARTED: &str = "process_start_time_seconds";
+        let now = Samples(samples);
         let is_same = |before: &Before<'_>| Samples(before.samples).value(STARTED) == now.value(STARTED);
         let before = before.filter(is_same).filter(|before| !before.ago.is_zero());
         let requests = counted(now, before, "requests_total", "outcome");
