@@ -147,7 +147,11 @@ mod tests {
 
     use super::*;
 
-    fn refusal(method: &Method, uri: &'static str, headers: &[(&'static str, &'static str)]) -> Option<String> {
+    fn refusal(
+        method: &Method,
+        uri: &'static str,
+        headers: &[(&'static str, &'static str)],
+    ) -> Option<String> {
         let headers = headers
             .iter()
             .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)));
@@ -159,7 +163,9 @@ mod tests {
 
     #[test]
     fn programs_on_this_machine_may() {
-        for host in ["localhost", "LocalHost:8080", "127.0.0.1:8080", "127.0.0.1", "[::1]:8080", "192.168.0.7:80"] {
+        for host in
+            ["localhost", "LocalHost:8080", "127.0.0.1:8080", "127.0.0.1", "[::1]:8080", "192.168.0.7:80"]
+        {
             assert_eq!(refusal(&Method::GET, "/", &[("host", host)]), None, "{host}");
             assert_eq!(refusal(&Method::POST, "/", &[("host", host), JSON]), None, "{host}");
         }
@@ -172,7 +178,14 @@ mod tests {
 
     #[test]
     fn a_name_that_others_can_make_lead_here_is_refused() {
-        for host in ["evil.example", "evil.example:8080", "localhost.evil.example", "", "127.0.0.1.evil.example", "[x]"] {
+        for host in [
+            "evil.example",
+            "evil.example:8080",
+            "localhost.evil.example",
+            "",
+            "127.0.0.1.evil.example",
+            "[x]",
+        ] {
             let refusal = refusal(&Method::GET, "/", &[("host", host)]).expect(host);
             assert!(refusal.starts_with("E011: not allowed:") && refusal.contains("localhost"), "{refusal}");
         }
@@ -183,13 +196,16 @@ mod tests {
     #[test]
     fn what_a_page_of_others_can_make_a_browser_send_is_refused() {
         let host = ("host", "127.0.0.1:8080");
-        for origin in ["http://evil.example", "null", "http://127.0.0.1:8081", "https://127.0.0.1", "127.0.0.1:8080"] {
+        for origin in
+            ["http://evil.example", "null", "http://127.0.0.1:8081", "https://127.0.0.1", "127.0.0.1:8080"]
+        {
             assert!(refusal(&Method::POST, "/", &[host, JSON, ("origin", origin)]).is_some(), "{origin}");
         }
         for site in ["cross-site", "same-site"] {
             assert!(refusal(&Method::GET, "/", &[host, ("sec-fetch-site", site)]).is_some(), "{site}");
         }
-        for form in ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", ""] {
+        for form in ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", ""]
+        {
             let refusal = refusal(&Method::POST, "/", &[host, ("content-type", form)]).expect(form);
             assert!(refusal.contains("Content-Type: application/json"), "{refusal}");
         }

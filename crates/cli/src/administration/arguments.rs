@@ -121,7 +121,10 @@ mod tests {
         let registry = ImageOrigin::Registry("python:3.12-alpine".parse().unwrap());
         let (origin, size_mib) = (ImageOrigin::Packages, Some(200));
         vec![
-            (Task::CreateImage { language: language(), origin, size_mib }, "rootfs create --lang=python --size=200"),
+            (
+                Task::CreateImage { language: language(), origin, size_mib },
+                "rootfs create --lang=python --size=200",
+            ),
             (
                 Task::CreateImage { language: language(), origin: registry, size_mib: None },
                 "rootfs from-docker --name=python --image=python:3.12-alpine",
@@ -140,7 +143,13 @@ mod tests {
                 "snapshot create --lang=python --mem=256 --vcpus=2",
             ),
             (
-                Task::UploadSnapshots { language: language(), sizes, bucket: bucket(), again: false, skip_stale: true },
+                Task::UploadSnapshots {
+                    language: language(),
+                    sizes,
+                    bucket: bucket(),
+                    again: false,
+                    skip_stale: true,
+                },
                 "snapshot upload --json --lang=python --bucket=llm-firecracker --mem=256 --skip-stale",
             ),
             (

@@ -107,7 +107,10 @@ impl Child<'_> {
         match (status.success(), told) {
             (true, _) => Ok(output.unwrap_or_default()),
             (false, Some(reason)) => Err(reason),
-            (false, None) => Err(failure(status, said.lock().map(|mut said| std::mem::take(&mut *said)).unwrap_or_default())),
+            (false, None) => Err(failure(
+                status,
+                said.lock().map(|mut said| std::mem::take(&mut *said)).unwrap_or_default(),
+            )),
         }
     }
 
@@ -213,6 +216,8 @@ mod tests {
     #[test]
     fn what_a_log_has_written_is_no_step() {
         assert!(is_of_a_log(" WARN the disk is nearly full") && is_of_a_log("{\"level\":\"WARN\"}"));
-        assert!(!is_of_a_log("WARNING") && !is_of_a_log("fetching the image …") && !is_of_a_log("warning: x"));
+        assert!(
+            !is_of_a_log("WARNING") && !is_of_a_log("fetching the image …") && !is_of_a_log("warning: x")
+        );
     }
 }

@@ -71,16 +71,18 @@ fn last_parts(text: &str) -> String {
     while let Some(slash) = rest.find('/') {
         let (before, from_slash) = rest.split_at(slash);
         shown.push_str(before);
-        let length = from_slash.find(ends_a_path).unwrap_or(from_slash.len());
+        let is_address = before.ends_with(':') && from_slash.starts_with("//") && !before.ends_with("file:");
+        let ends = if is_address { ends_an_address } else { ends_a_path };
+        let length = from_slash.find(ends).unwrap_or(from_slash.len());
         let (path, after) = from_slash.split_at(length);
-        let is_address = before.ends_with(':') && path.starts_with("//") && !before.ends_with("file:");
         // Inside of a name, as in ghcr.io/team/image or images/rootfs-python.ext4, it begins no path.
         let inside = shown.ends_with(|c: char| c.is_alphanumeric() || "._-~+@*}".contains(c));
         if is_address || inside {
             shown.push_str(path);
         } else {
             // A colon ends what is before it: `/a/b: no such file`, `/bin:/usr/bin`.
-            let mut parts = path.split(':').map(|part| part.trim_end_matches('/').rsplit('/').next().unwrap_or(""));
+            let mut parts =
+                path.split(':').map(|part| part.trim_end_matches('/').rsplit('/').next().unwrap_or(""));
             shown.push_str(parts.next().unwrap_or(""));
             for part in parts {
                 shown.push(':');
@@ -91,6 +93,10 @@ fn last_parts(text: &str) -> String {
     }
     shown.push_str(rest);
     shown
+}
+
+fn ends_an_address(c: char) -> bool {
+    c.is_whitespace() || "\"'`()<>".contains(c)
 }
 
 fn ends_a_path(c: char) -> bool {
@@ -111,7 +117,10 @@ mod tests {
     #[test]
     fn no_path_of_the_host_is_left() {
         for (text, expected) in [
-            ("made /srv/fire cracker/images/rootfs-python.ext4 (150 MiB)", "made images/rootfs-python.ext4 (150 MiB)"),
+            (
+                "made /srv/fire cracker/images/rootfs-python.ext4 (150 MiB)",
+                "made images/rootfs-python.ext4 (150 MiB)",
+            ),
             ("cannot read /root/.docker/config.json: denied", "cannot read config.json: denied"),
             ("cannot run \"/usr/bin/mke2fs\" (see '/var/log/x')", "cannot run \"mke2fs\" (see 'x')"),
             ("PATH=/usr/bin:/opt/secret/bin", "PATH=bin:bin"),

@@ -70,8 +70,10 @@ pub enum AdministrationError {
 
 /// Errors of the engine bring a code of their own.
 fn with_code(text: &str) -> String {
-    let has_code =
-        text.len() > 5 && text.starts_with('E') && text.get(1..4).is_some_and(is_number) && text[4..].starts_with(':');
+    let has_code = text.len() > 5
+        && text.starts_with('E')
+        && text.get(1..4).is_some_and(is_number)
+        && text[4..].starts_with(':');
     if has_code { text.to_owned() } else { format!("E010: {text}") }
 }
 
@@ -259,7 +261,17 @@ mod tests {
     #[test]
     fn a_bucket_is_a_name_and_nothing_else() {
         assert_eq!("llm-firecracker".parse::<BucketName>().unwrap().to_string(), "llm-firecracker");
-        for text in ["", "file:///etc", "s3://name", "s3://name/prefix", "--help", "-name", "a/b", "../etc", "https://x"] {
+        for text in [
+            "",
+            "file:///etc",
+            "s3://name",
+            "s3://name/prefix",
+            "--help",
+            "-name",
+            "a/b",
+            "../etc",
+            "https://x",
+        ] {
             assert!(text.parse::<BucketName>().is_err(), "{text:?}");
         }
     }
@@ -269,7 +281,13 @@ mod tests {
         for text in ["python:3.12-alpine", "ghcr.io/team/image:tag", "docker://python", "localhost:5000/x"] {
             assert_eq!(text.parse::<RegistryImage>().unwrap().to_string(), text);
         }
-        for text in ["oci:/srv/image", "oci:x", "oci-archive:x.tar", "docker-archive:/etc/shadow", "docker-archive:x:y"] {
+        for text in [
+            "oci:/srv/image",
+            "oci:x",
+            "oci-archive:x.tar",
+            "docker-archive:/etc/shadow",
+            "docker-archive:x:y",
+        ] {
             assert_eq!(text.parse::<RegistryImage>(), Err(ParseRegistryImageError::File), "{text}");
         }
         for text in ["", "/etc/passwd", "--help", "-x", "../x", "file:///etc/passwd", "a b", "x\n"] {

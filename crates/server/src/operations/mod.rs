@@ -17,8 +17,8 @@ mod queue;
 mod queue_tests;
 
 pub use administration::{
-    Administration, AdministrationError, BucketName, ImageOrigin, ParseBucketNameError, ParseRegistryImageError,
-    RegistryImage, SnapshotSizes, Task,
+    Administration, AdministrationError, BucketName, ImageOrigin, ParseBucketNameError,
+    ParseRegistryImageError, RegistryImage, SnapshotSizes, Task,
 };
 pub use inventory::{ImageInfo, ImageSourceInfo, RemoteImageInfo, RemoteSnapshotInfo, SnapshotInfo};
 pub(crate) use operation::{Operation, OperationSummary};

@@ -202,10 +202,9 @@ impl Shared {
         let step = |step: String| entry.operation.send_modify(|operation| operation.step(&step));
         let performed = self.administration.perform(&entry.task, &trace_id, &step, &entry.cancel);
         // A fault of ours ends one operation, not all that follow.
-        AssertUnwindSafe(performed)
-            .catch_unwind()
-            .await
-            .unwrap_or_else(|_| Err(AdministrationError::Failed(format!("internal error (trace id {trace_id})"))))
+        AssertUnwindSafe(performed).catch_unwind().await.unwrap_or_else(|_| {
+            Err(AdministrationError::Failed(format!("internal error (trace id {trace_id})")))
+        })
     }
 }
 

@@ -83,7 +83,10 @@ async fn what_waits_is_cancelled_at_once_and_what_runs_soon() {
     let again = lab.ask("DELETE", &format!("/api/v1/operations/{third}"), "").await;
     assert_eq!((again.status, &again.json()["state"]), (StatusCode::OK, &json!("succeeded")));
     let unknown = lab.ask("DELETE", "/api/v1/operations/unknown", "").await;
-    assert_eq!((unknown.status, unknown.error().as_str()), (StatusCode::NOT_FOUND, "E012: not found: no such operation"));
+    assert_eq!(
+        (unknown.status, unknown.error().as_str()),
+        (StatusCode::NOT_FOUND, "E012: not found: no such operation")
+    );
 }
 
 #[tokio::test]
@@ -121,7 +124,10 @@ async fn the_oldest_that_have_ended_are_forgotten() {
     // The last may have ended after the others were counted.
     assert!((MAX_ENDED..=MAX_ENDED + 1).contains(&listed.len()), "{}", listed.len());
     assert!(listed.iter().zip(newest_first).all(|(listed, id)| *listed == id), "{listed:?}");
-    assert_eq!(lab.ask("GET", &format!("/api/v1/operations/{}", ids[0]), "").await.status, StatusCode::NOT_FOUND);
+    assert_eq!(
+        lab.ask("GET", &format!("/api/v1/operations/{}", ids[0]), "").await.status,
+        StatusCode::NOT_FOUND
+    );
 }
 
 #[tokio::test]
@@ -149,7 +155,8 @@ async fn whoever_waits_is_answered_when_something_changes() {
     let path = format!("/api/v1/operations/{id}?wait=60");
     let ending = async { lab.performer.may_end.add_permits(1) };
     let waiting = async { tokio::join!(lab.ask("GET", &path, ""), ending).0 };
-    let answer = tokio::time::timeout(Duration::from_secs(20), waiting).await.expect("before its time is over");
+    let answer =
+        tokio::time::timeout(Duration::from_secs(20), waiting).await.expect("before its time is over");
     assert_eq!(answer.json()["state"], "succeeded");
     for wait in ["61", "-1", "x", "", "1&wait=2"] {
         let answer = lab.ask("GET", &format!("/api/v1/operations/{id}?wait={wait}"), "").await;
@@ -169,7 +176,7 @@ async fn requests_become_the_tasks_that_they_say() {
         ("/api/v1/rootfs", json!({ "language": "py", "size_mib": 200 })),
         ("/api/v1/rootfs/python3/upload", json!({ "bucket": "llm-firecracker" })),
         ("/api/v1/rootfs/python/download", download),
-        ("/api/v1/snapshots", json!({ "language": "python", "memory_mb": 256, "vcpus": null })),
+        ("/api/v1/snapshots", json!({ "language": "python", "memory_mb": 256.0, "vcpus": null })),
         ("/api/v1/snapshots/python/upload", json!({})),
     ];
     for (path, body) in &requests {

@@ -99,7 +99,10 @@ pub(super) async fn one(
         AdministratorsRefused,
     )
 )]
-pub(super) async fn cancel(administrator: Administrator, id: Result<Path<String>, PathRejection>) -> Response {
+pub(super) async fn cancel(
+    administrator: Administrator,
+    id: Result<Path<String>, PathRejection>,
+) -> Response {
     let cancelled = id.ok().and_then(|Path(id)| administrator.operations.cancel(&id)).ok_or_else(unknown);
     administrator.respond(cancelled.map(|operation| {
         if operation.has_ended() { Json(operation).into_response() } else { accepted(operation) }

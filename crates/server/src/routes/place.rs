@@ -23,7 +23,12 @@ pub(super) struct Place {
     remote: Option<bool>,
     /// The bucket's name, instead of the one that is configured. Where it is given, `remote` is true unless it is said to
     /// be false.
-    #[param(min_length = 3, max_length = 63, pattern = r"^(?!.*\.\.)[a-z0-9][a-z0-9.-]*[a-z0-9]$", example = "llm-firecracker")]
+    #[param(
+        min_length = 3,
+        max_length = 63,
+        pattern = r"^(?!.*\.\.)[a-z0-9][a-z0-9.-]*[a-z0-9]$",
+        example = "llm-firecracker"
+    )]
     bucket: Option<String>,
 }
 

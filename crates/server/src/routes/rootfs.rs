@@ -9,6 +9,7 @@ use axum::{
     },
     response::{IntoResponse as _, Response},
 };
+use engine::request::whole_number;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -43,7 +44,10 @@ pub(super) enum Images {
         AdministratorsRefused,
     )
 )]
-pub(super) async fn list(administrator: Administrator, query: Result<Query<Place>, QueryRejection>) -> Response {
+pub(super) async fn list(
+    administrator: Administrator,
+    query: Result<Query<Place>, QueryRejection>,
+) -> Response {
     let answer = async {
         let Query(place) = query.map_err(super::bad_query)?;
         let bucket = place.bucket()?;
@@ -71,6 +75,7 @@ pub(super) struct CreateImage {
     image: Option<String>,
     /// Its size, in MiB; what its contents need where nothing is said.
     #[schema(minimum = 1, maximum = 1_048_576)]
+    #[serde(default, deserialize_with = "whole_number")]
     size_mib: Option<u64>,
 }
 
@@ -140,7 +145,11 @@ pub(super) async fn upload(
         let language = language(&administrator, name)?;
         let request: UploadImage = administrator.read(body).await?;
         let again = request.again.unwrap_or_default();
-        administrator.submit(Task::UploadImage { language, bucket: bucket(request.bucket.as_deref())?, again })
+        administrator.submit(Task::UploadImage {
+            language,
+            bucket: bucket(request.bucket.as_deref())?,
+            again,
+        })
     };
     administrator.respond(answer.await)
 }

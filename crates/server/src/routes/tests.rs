@@ -44,7 +44,7 @@ async fn what_an_operator_alone_may_name_is_refused() {
         ("/api/v1/rootfs/python/download", json!({ "digest": "abc" }), "digest: "),
         ("/api/v1/snapshots", json!({ "language": "python", "memory_mb": 64 }), "memory_mb: not within 128 to 65536"),
         ("/api/v1/snapshots", json!({ "language": "python", "vcpus": 17 }), "vcpus: not within 1 to 16"),
-        ("/api/v1/snapshots", json!({ "language": "python", "vcpus": -1 }), "vcpus: invalid value"),
+        ("/api/v1/snapshots", json!({ "language": "python", "vcpus": -1 }), "vcpus: -1 is no whole number"),
         ("/api/v1/snapshots/python/upload", json!({ "if_available": true }), "unknown field `if_available`"),
     ] {
         let answer = lab.ask("POST", path, &body.to_string()).await;
