@@ -78,7 +78,8 @@ impl Service {
         let mut address = None;
         eventually("the service says where it listens", PATIENCE, || {
             let said = running.stderr();
-            let line = said.lines().find_map(|line| line.split_once(LISTENING).map(|(_, rest)| rest.to_owned()));
+            let line =
+                said.lines().find_map(|line| line.split_once(LISTENING).map(|(_, rest)| rest.to_owned()));
             // Not before the line is whole.
             address = line.filter(|_| said.ends_with('\n')).and_then(|line| line.trim().parse().ok());
             address.is_some()

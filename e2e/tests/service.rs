@@ -171,7 +171,8 @@ fn a_data_directory_has_one_service_at_a_time() {
 #[test]
 fn elsewhere_than_on_loopback_a_token_is_asked_for() {
     let host = TestHost::prepared().copy();
-    let created = host.expect_done(&["token", "create", "--name", "test", "--daily", "2", "--languages", "python"]);
+    let created =
+        host.expect_done(&["token", "create", "--name", "test", "--daily", "2", "--languages", "python"]);
     let token = created.trim();
     let service = Service::start(&host, &["--host", "0.0.0.0"]).unwrap();
     let asked = |service: &Service| service.python("print(1)");
@@ -217,7 +218,8 @@ fn whatever_comes_in_is_answered_in_json_or_refused() {
         assert!(response.error().starts_with(code), "{response:?}");
         assert!(!response.body.contains(&host.data().display().to_string()), "{response:?}");
     };
-    for body in ["", "{", "[]", "null", "\"x\"", "{}", r#"{"language": "python"}"#, "\u{0}", r#"{"code": 1}"#] {
+    for body in ["", "{", "[]", "null", "\"x\"", "{}", r#"{"language": "python"}"#, "\u{0}", r#"{"code": 1}"#]
+    {
         error(&service.ask("POST", "/api/v1/run", body).unwrap(), 400, "E007");
     }
     let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));

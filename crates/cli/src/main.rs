@@ -10,9 +10,11 @@ mod commands;
 mod config;
 mod failure;
 mod host;
+mod logs;
 mod output;
 mod settings;
 mod signals;
+mod telemetry;
 
 use std::process::ExitCode;
 
@@ -37,10 +39,11 @@ fn main() -> ExitCode {
     if let Err(failure) = arguments.flags.all_of(std::env::args_os()) {
         return failure.report();
     }
-    output::start_logging(arguments.flags.verbose);
-    // For registries and object storage. It fails where there is one already, which is then as good.
-    let _ = rustls::crypto::ring::default_provider().install_default();
     let is_service = arguments.command.is_service();
+    // The service begins when it knows how it is to log.
+    if !is_service {
+        output::start_logging(arguments.flags.verbose);
+    }
     let mut builder = if is_service {
         tokio::runtime::Builder::new_multi_thread()
     } else {

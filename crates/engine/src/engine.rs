@@ -1,11 +1,6 @@
 //! The engine: requests in, answers out.
 
-use std::{
-    collections::BTreeMap,
-    fs::File,
-    sync::Arc,
-    time::Instant,
-};
+use std::{collections::BTreeMap, fs::File, sync::Arc, time::Instant};
 
 use images::{KernelBundle, rootfs::RootfsDetails};
 use store::{DataDirectory, Language, snapshot::Catalogue};

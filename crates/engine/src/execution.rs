@@ -148,7 +148,9 @@ impl Session {
     ) -> Result<Self, RunError> {
         let patience = if restored { ANSWER_PATIENCE } else { BOOT_PATIENCE };
         match handshake(vm.as_mut(), patience, &mut phases).await {
-            Ok(client) => Ok(Self { vm, client, _held: held, environment, restored, phases, seeded: Seeded::now() }),
+            Ok(client) => {
+                Ok(Self { vm, client, _held: held, environment, restored, phases, seeded: Seeded::now() })
+            }
             Err(error) => {
                 let error = with_fate(vm.as_mut(), error).await;
                 vm.kill().await;

@@ -23,7 +23,7 @@ mod snapshots;
 
 pub use answer::{Answer, Exception, Failure};
 pub use engine::{Engine, EngineSettings, Standby, Start};
-pub use error::{CreateSnapshotError, chain, Fate, NotPrepared, RunError};
+pub use error::{CreateSnapshotError, Fate, NotPrepared, RunError, chain};
 pub use execution::{Job, Outcome, Phases, Session};
 pub use languages::{LanguageSpec, Languages};
 pub use request::{Request, RequestError};

@@ -113,7 +113,8 @@ impl ApiError {
             Self::NoSuchMethod => StatusCode::METHOD_NOT_ALLOWED,
             Self::Authority(_) | Self::BodiesBusy => StatusCode::SERVICE_UNAVAILABLE,
             Self::Administration(AdministrationError::Invalid(_)) => StatusCode::BAD_REQUEST,
-            Self::Submit(_) | Self::Administration(AdministrationError::TimedOut | AdministrationError::Cancelled) => {
+            Self::Submit(_)
+            | Self::Administration(AdministrationError::TimedOut | AdministrationError::Cancelled) => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
             Self::Internal(_) | Self::Administration(AdministrationError::Failed(_)) => {
@@ -164,15 +165,24 @@ impl ApiError {
         self.page("").chars().take_while(|c| *c != ':').collect()
     }
 
-    /// As an answer.
+    /// Whether it is ours to mend, and neither the client's fault nor a matter of load.
+    pub(crate) fn is_fault(&self) -> bool {
+        let is_load = matches!(self, Self::Pool(PoolError::Refused(_)) | Self::BodiesBusy | Self::Submit(_));
+        self.status().is_server_error() && !is_load
+    }
+
+    /// As an answer. Logged in the span of the request, which has its id.
     pub(crate) fn respond(&self, trace_id: &TraceId) -> Response {
         let status = self.status();
-        let error = chain(self);
-        if status.is_server_error() && !matches!(self, Self::Pool(PoolError::Refused(_)) | Self::BodiesBusy | Self::Submit(_)) {
+        let mut error = chain(self);
+        if let Self::Internal(reason) = self {
+            error = format!("{error}: {reason}");
+        }
+        if self.is_fault() {
             let hint = self.hint();
-            tracing::error!(trace_id = trace_id.0, error, hint, "a request failed");
+            tracing::error!(error, hint, "a request failed");
         } else {
-            tracing::debug!(trace_id = trace_id.0, error, "a request was refused");
+            tracing::debug!(error, "a request was refused");
         }
         let failure = Failure::new(&self.page(&trace_id.0), &trace_id.0);
         let mut response = (status, Json(failure)).into_response();

@@ -10,7 +10,7 @@ use axum::{
 };
 use engine::{
     fake,
-    pool::{Pool, PoolLimits, Unobserved},
+    pool::{Pool, PoolLimits},
 };
 use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
@@ -20,7 +20,7 @@ use tower::ServiceExt as _;
 use vmm::fake::{Fake, FakeSettings};
 
 use crate::{
-    Connections, Policy, Service, Settings,
+    Connections, Metrics, Policy, Service, Settings,
     operations::{
         Administration, AdministrationError, BucketName, ImageInfo, RemoteImageInfo, RemoteSnapshotInfo,
         SnapshotInfo, Task,
@@ -157,12 +157,15 @@ impl Lab {
         let directory = tempfile::tempdir().unwrap();
         let data = fake::prepare(directory.path(), &[]).await.unwrap();
         let engine = Arc::new(fake::engine(data, Fake::new(FakeSettings::default()), 8));
-        let pool = Pool::start(engine, PoolLimits::default(), Arc::new(Unobserved));
+        let metrics = Arc::new(Metrics::new());
+        let pool = Pool::start(engine, PoolLimits::default(), Arc::clone(&metrics) as Arc<_>);
         let performer = Performer::new();
         let service = Service::new(Settings {
             pool,
             authority,
             policy: Policy::default(),
+            metrics,
+            traces: None,
             connections: Connections::default(),
             administration: Some(Arc::clone(&performer) as _),
         });

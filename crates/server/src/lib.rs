@@ -16,6 +16,7 @@ mod error;
 #[cfg(test)]
 mod fake;
 mod listen;
+mod metrics;
 mod openapi;
 pub mod operations;
 mod routes;
@@ -28,6 +29,8 @@ mod types;
 /// Implements [`operations::Administration`].
 pub use async_trait::async_trait;
 pub use listen::Listening;
+pub use metrics::{Metrics, RequestTrace, Traces};
 pub use openapi::document;
 pub use service::Service;
 pub use settings::{Connections, Policy, Settings};
+pub use trace::ParentSpan;

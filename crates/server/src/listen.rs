@@ -129,4 +129,3 @@ async fn serve_one(
         tracing::debug!(%peer, error = engine::chain(&error), "a connection ended");
     }
 }
-

@@ -8,7 +8,10 @@ use engine::{
     },
 };
 use serde_json::{Value, json};
-use utoipa::{OpenApi, PartialSchema, ToSchema, openapi::{RefOr, Schema}};
+use utoipa::{
+    OpenApi, PartialSchema, ToSchema,
+    openapi::{RefOr, Schema},
+};
 
 use crate::routes;
 
@@ -63,7 +66,8 @@ pub fn document() -> Value {
     let schemas = &mut document["components"]["schemas"];
     // utoipa's types cannot say all of it: patterns, `contains`, alternatives of required fields.
     schemas["RunRequest"] = request_schema(&stdin_of_run());
-    schemas["ExecuteRequest"] = request_schema(&json!({ "type": ["string", "null"], "maxLength": MAX_STDIN_BYTES }));
+    schemas["ExecuteRequest"] =
+        request_schema(&json!({ "type": ["string", "null"], "maxLength": MAX_STDIN_BYTES }));
     say_more_of_administration(schemas);
     let items = document["paths"].as_object_mut().into_iter().flat_map(|paths| paths.values_mut());
     let operations = items.filter_map(Value::as_object_mut).flat_map(|item| item.values_mut());
@@ -98,7 +102,9 @@ fn say_more_of_administration(schemas: &mut Value) {
 
 /// A body that may be left out is nothing then; utoipa says that it may be null.
 fn optional_body(body: &mut Value) {
-    let Some(alternatives) = body.pointer("/content/application~1json/schema/oneOf").and_then(Value::as_array) else {
+    let Some(alternatives) =
+        body.pointer("/content/application~1json/schema/oneOf").and_then(Value::as_array)
+    else {
         return;
     };
     if let Some(schema) = alternatives.iter().find(|schema| schema["$ref"].is_string()).cloned() {

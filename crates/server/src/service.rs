@@ -2,6 +2,7 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
+    panic::AssertUnwindSafe,
     sync::{Arc, PoisonError, RwLock},
     time::Instant,
 };
@@ -9,16 +10,18 @@ use std::{
 use axum::{
     Extension, Router,
     extract::{ConnectInfo, MatchedPath, Request, State},
-    http::HeaderValue,
+    http::{HeaderValue, Method},
     middleware::{Next, from_fn_with_state},
-    response::{IntoResponse as _, Response},
+    response::Response,
 };
 use engine::pool::Pool;
-use tower_http::catch_panic::CatchPanicLayer;
+use futures_util::FutureExt as _;
+use tracing::{Instrument as _, Span, field::Empty};
 
 use crate::{
     body::Bodies,
     error::{ApiError, Refused},
+    metrics::{HttpAnswered, Metrics, Traces},
     operations::Operations,
     routes,
     settings::{Connections, Policy, Settings},
@@ -33,6 +36,8 @@ pub(crate) struct Shared {
     pub(crate) bodies: Bodies,
     pub(crate) connections: Connections,
     pub(crate) operations: Option<Operations>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) traces: Option<Arc<dyn Traces>>,
     pub(crate) since: Instant,
     policy: RwLock<Arc<Policy>>,
 }
@@ -62,6 +67,8 @@ impl Service {
             bodies: Bodies::new(),
             connections: settings.connections,
             operations,
+            metrics: settings.metrics,
+            traces: settings.traces,
             since: Instant::now(),
             policy: RwLock::new(Arc::new(settings.policy)),
         };
@@ -86,34 +93,62 @@ impl Service {
         router
             .fallback(not_found)
             .method_not_allowed_fallback(no_such_method)
-            .layer(CatchPanicLayer::custom(panicked))
             .layer(from_fn_with_state(Arc::clone(&self.shared), around))
             .with_state(Arc::clone(&self.shared))
     }
 }
 
 /// What happens around each request: it gets its id, and is logged and counted.
-async fn around(State(_shared): State<Arc<Shared>>, mut request: Request, next: Next) -> Response {
+async fn around(State(shared): State<Arc<Shared>>, mut request: Request, next: Next) -> Response {
     let since = Instant::now();
     let trace_id = TraceId::of(request.headers());
     let method = request.method().clone();
     // Not the path itself: it may hold anything, and the query a token.
-    let route = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
+    let route = request.extensions().get::<MatchedPath>().map(|path| Arc::from(path.as_str()));
     request.extensions_mut().insert(trace_id.clone());
-    let mut response = next.run(request).await;
+    // Of the highest level, or lines of higher ones would come without it where others are not wanted. What is not known
+    // yet is recorded by `metrics::Recorded`.
+    let span = tracing::error_span!(
+        "request",
+        trace_id = trace_id.0,
+        language = Empty,
+        outcome = Empty,
+        queue_micros = Empty,
+        run_micros = Empty
+    );
+    // A fault of ours ends one request, not the service.
+    let answered = AssertUnwindSafe(next.run(request)).catch_unwind().instrument(span.clone()).await;
+    let answered = answered.unwrap_or_else(|panic| span.in_scope(|| panicked(&*panic, &trace_id)));
+    answer(&shared, &span, &trace_id, Answered { method, route, since, response: answered })
+}
+
+/// An answer that is about to leave.
+struct Answered {
+    method: Method,
+    route: Option<Arc<str>>,
+    since: Instant,
+    response: Response,
+}
+
+fn answer(shared: &Shared, span: &Span, trace_id: &TraceId, answered: Answered) -> Response {
+    let Answered { method, route, since, mut response } = answered;
     if let Ok(value) = HeaderValue::from_str(&trace_id.0) {
         response.headers_mut().insert(TRACE_ID, value);
     }
-    let refused = response.extensions().get::<Refused>().map(|refused| refused.code.clone());
-    tracing::info!(
-        trace_id = trace_id.0,
-        %method,
-        route = route.as_deref().unwrap_or("none"),
-        status = response.status().as_u16(),
-        refused,
-        micros = u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX),
-        "answered"
-    );
+    let (status, took) = (response.status(), since.elapsed());
+    let refused = response.extensions().get::<Refused>().map(|refused| refused.code.as_str());
+    let name = route.as_deref().unwrap_or("none");
+    span.in_scope(|| {
+        tracing::info!(
+            %method,
+            route = name,
+            status = status.as_u16(),
+            refused,
+            micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
+            "answered"
+        );
+    });
+    shared.metrics.answered(HttpAnswered { route, method, status, took }, &trace_id.0);
     response
 }
 
@@ -130,10 +165,8 @@ async fn no_such_method(Extension(trace_id): Extension<TraceId>) -> Response {
     ApiError::NoSuchMethod.respond(&trace_id)
 }
 
-/// A fault of ours ends one request, not the service.
-#[expect(clippy::needless_pass_by_value, reason = "the layer passes it so")]
-fn panicked(panic: Box<dyn std::any::Any + Send>) -> Response {
+fn panicked(panic: &(dyn std::any::Any + Send), trace_id: &TraceId) -> Response {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("a panic");
-    ApiError::Internal(text.to_owned()).respond(&TraceId::new()).into_response()
+    ApiError::Internal(text.to_owned()).respond(trace_id)
 }

@@ -5,7 +5,11 @@ use std::{sync::Arc, time::Duration};
 use engine::pool::Pool;
 use vmm::spec::MachineSpec;
 
-use crate::{operations::Administration, tokens::Authority};
+use crate::{
+    metrics::{Metrics, Traces},
+    operations::Administration,
+    tokens::Authority,
+};
 
 /// What a service works with.
 pub struct Settings {
@@ -15,6 +19,10 @@ pub struct Settings {
     pub authority: Option<Authority>,
     /// What requests may ask for.
     pub policy: Policy,
+    /// What is counted; the pool's observer, so that all of it is told in one place.
+    pub metrics: Arc<Metrics>,
+    /// Who is told of each request that has ended, where somebody traces.
+    pub traces: Option<Arc<dyn Traces>>,
     /// How connections are served.
     pub connections: Connections,
     /// Who makes and exchanges images and snapshots; where there is nobody, that cannot be asked for.

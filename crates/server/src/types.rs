@@ -114,7 +114,8 @@ impl ExecuteAnswer {
             load_time: millis(load_time),
             exec_time: execution.execution_time,
             exception: execution.exception.map(|exception| exception.to_string()),
-            trailing_newlines_omitted: Some(execution.trailing_newlines_omitted).filter(|omitted| *omitted > 0),
+            trailing_newlines_omitted: Some(execution.trailing_newlines_omitted)
+                .filter(|omitted| *omitted > 0),
             dropped: execution.dropped.map(DroppedBytes::from),
             trace_id: execution.trace_id,
         }
@@ -296,12 +297,14 @@ pub(crate) struct Submitted;
 impl utoipa::IntoResponses for Submitted {
     fn responses() -> std::collections::BTreeMap<String, utoipa::openapi::RefOr<utoipa::openapi::Response>> {
         use utoipa::openapi::{
-            ContentBuilder, HeaderBuilder, Ref, ResponseBuilder, ResponsesBuilder, schema::{ObjectBuilder, Type},
+            ContentBuilder, HeaderBuilder, Ref, ResponseBuilder, ResponsesBuilder,
+            schema::{ObjectBuilder, Type},
         };
-        let location = ObjectBuilder::new().schema_type(Type::String).format(Some(
-            utoipa::openapi::SchemaFormat::Custom("uri-reference".to_owned()),
-        ));
-        let header = HeaderBuilder::new().schema(Some(location)).description(Some("Where it can be followed"));
+        let location = ObjectBuilder::new()
+            .schema_type(Type::String)
+            .format(Some(utoipa::openapi::SchemaFormat::Custom("uri-reference".to_owned())));
+        let header =
+            HeaderBuilder::new().schema(Some(location)).description(Some("Where it can be followed"));
         let content = ContentBuilder::new().schema(Some(Ref::from_schema_name("Operation")));
         let accepted = ResponseBuilder::new()
             .description("It waits for its turn, or has begun")

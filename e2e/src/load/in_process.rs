@@ -9,9 +9,9 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use engine::{
     Engine, EngineSettings, Languages, Room, fake,
-    pool::{Pool, PoolLimits, Unobserved},
+    pool::{Pool, PoolLimits},
 };
-use server::{Connections, Listening, Policy, Service, Settings};
+use server::{Connections, Listening, Metrics, Policy, Service, Settings};
 use tokio::{net::TcpListener, runtime::Runtime};
 use tokio_util::sync::CancellationToken;
 use vmm::{
@@ -44,7 +44,8 @@ impl InProcess {
         let (address, pool, stop) = runtime.block_on(async {
             let data = fake::prepare(directory.path(), &[MACHINE]).await?;
             let room = Room::Own { first: 0, slots: 10_000, prefix: "fake-".to_owned() };
-            let settings = EngineSettings { vmm: Arc::new(fake), data, languages: Languages::built_in(), room };
+            let settings =
+                EngineSettings { vmm: Arc::new(fake), data, languages: Languages::built_in(), room };
             let engine = Arc::new(Engine::new(settings));
             // Bounds that microVMs without memory and processors do not reach.
             let limits = PoolLimits {
@@ -55,11 +56,14 @@ impl InProcess {
                 starting: 16,
                 ..PoolLimits::default()
             };
-            let pool = Pool::start(engine, limits, Arc::new(Unobserved));
+            let metrics = Arc::new(Metrics::new());
+            let pool = Pool::start(engine, limits, Arc::clone(&metrics) as Arc<_>);
             let service = Service::new(Settings {
                 pool: pool.clone(),
                 authority: None,
                 policy: Policy::default(),
+                metrics,
+                traces: None,
                 connections: Connections::default(),
                 administration: None,
             });

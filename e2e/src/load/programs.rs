@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::client::Reply;
 
 /// Where requests are sent.
-pub const PATH: &str = "/api/v1/execute";
+pub const PATH: &str = "/api/v1/run";
 
 /// The page's Hello World.
 pub const HELLO: &str = "print('Hello from Python!')";

@@ -37,7 +37,7 @@ pub struct Pool {
     /// Those that are being started.
     pub starting: u64,
     /// Those in which a job is rehearsed.
-    pub warming: u64,
+    pub rehearsing: u64,
     /// Those that serve a request.
     pub running: u64,
 }
@@ -55,7 +55,7 @@ impl Status {
     pub fn is_full(&self) -> bool {
         let mut pools = self.pools.iter().filter(|pool| pool.language == LANGUAGE).peekable();
         let has_all = |pool: &Pool| pool.target > 0 && pool.idle >= pool.target;
-        let rests = |pool: &Pool| pool.starting + pool.warming + pool.running == 0;
+        let rests = |pool: &Pool| pool.starting + pool.rehearsing + pool.running == 0;
         pools.peek().is_some() && pools.all(|pool| has_all(pool) && rests(pool))
     }
 }

@@ -22,7 +22,9 @@ use tokio::{net::TcpListener, task::JoinHandle};
 use super::{
     burst,
     client::{Connection, Target},
-    idle, one_at_a_time, own_share, programs, status, sustained,
+    idle,
+    in_process::InProcess,
+    one_at_a_time, own_share, programs, status, sustained,
 };
 use crate::running::Process;
 
@@ -87,7 +89,7 @@ async fn status(State(service): State<Arc<Service>>) -> Json<Value> {
     let idle = if service.behaviour == Behaviour::NeverFull { 3 } else { 4 };
     let pool = json!({
         "language": "python", "memory_mib": 512, "vcpus": 1,
-        "idle": idle, "target": 4, "starting": 0, "warming": 0, "running": 0
+        "idle": idle, "target": 4, "starting": 0, "rehearsing": 0, "running": 0
     });
     Json(json!({ "pools": [pool], "queue": { "length": 0 }, "microvms": 4, "memory_mib": 2048 }))
 }
@@ -228,6 +230,29 @@ async fn the_own_share_is_measured_and_every_microvm_serves_one_request() {
     let server = Server::start(Behaviour::ServesTwice).await;
     let measured = own_share::measure(&server.target(), extent).await.unwrap();
     assert!(measured.wrong.iter().any(|wrong| wrong.contains("served two requests")), "{measured:?}");
+}
+
+/// The product's own service, whose words the server of the other tests imitates.
+#[test]
+fn the_service_itself_is_understood() {
+    let service = InProcess::start().unwrap();
+    let target = Target { address: service.address(), token: None };
+    let extent = own_share::Extent { single: 20, callers: 3, time: Duration::from_millis(200) };
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let measured = runtime.block_on(async {
+        let mut connection = Connection::open(&target).await.unwrap();
+        status::until_full(&mut connection, Duration::from_secs(20)).await.unwrap();
+        idle::measure(&target, &this_process(), 20).await.unwrap();
+        let refused =
+            connection.post(programs::PATH, &json!({ "language": "cobol", "code": "" })).await.unwrap();
+        assert!(programs::stdout(&refused).unwrap_err().contains("E006"), "{refused:?}");
+        let failing = connection.post(programs::PATH, &programs::request("exit 3")).await.unwrap();
+        assert!(programs::stdout(&failing).unwrap_err().contains("\"exitCode\":3"), "{failing:?}");
+        own_share::measure(&target, extent).await.unwrap()
+    });
+    assert_eq!(measured.single.count(), 20);
+    assert!(measured.wrong.is_empty() && measured.many.count() > 3, "{measured:?}");
+    service.stop().unwrap();
 }
 
 #[test]

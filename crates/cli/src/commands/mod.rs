@@ -14,6 +14,7 @@ mod setup;
 mod snapshot;
 mod storage;
 mod token;
+mod top;
 
 use std::process::ExitCode;
 
@@ -63,6 +64,8 @@ pub(crate) enum ConfiguredCommand {
     /// Makes, lists and revokes the access tokens of the service, each with its own limits
     #[command(subcommand)]
     Token(token::TokenCommand),
+    /// Shows what a service does, live: requests, times, pools, memory
+    Top(top::TopArgs),
     /// Shows what takes space and serves nobody, and removes it: unused layers, stale snapshots, interrupted downloads
     Prune(prune::PruneArgs),
     /// Measures boots, snapshots, restores and runs, beside the native interpreter
@@ -93,6 +96,7 @@ async fn run_configured(command: ConfiguredCommand, global: &Global) -> Result<E
         ConfiguredCommand::Snapshot(command) => snapshot::run(command, global).await,
         ConfiguredCommand::Host(args) => run::host(args, global).await,
         ConfiguredCommand::Run(args) => run::run(args, global).await,
+        ConfiguredCommand::Top(args) => top::run(args).await,
         ConfiguredCommand::Token(command) => token::run(command, global),
         ConfiguredCommand::Api(args) => api::run(&args, global).await,
         ConfiguredCommand::Prune(args) => prune::run(&args, global).await,

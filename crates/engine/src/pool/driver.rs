@@ -11,6 +11,7 @@ use tokio::{
     sync::{Notify, mpsc, oneshot},
     task::JoinHandle,
 };
+use tracing::{Instrument as _, Span};
 use vmm::spec::MachineSpec;
 
 use super::{
@@ -31,8 +32,12 @@ const END_PATIENCE: Duration = Duration::from_secs(20);
 /// Why a microVM was ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Discard {
-    /// It has served its request, or its request was given up.
+    /// It has served its request.
     Served,
+    /// It failed its request.
+    Failed,
+    /// Its request was given up by who had asked.
+    Abandoned,
     /// There were more than needed.
     Surplus,
     /// It had waited too long.
@@ -56,6 +61,8 @@ impl Discard {
     pub fn name(self) -> &'static str {
         match self {
             Self::Served => "served",
+            Self::Failed => "failed",
+            Self::Abandoned => "abandoned",
             Self::Surplus => "surplus",
             Self::Old => "old",
             Self::Stale => "stale",
@@ -219,8 +226,10 @@ impl Pool {
             return Err(PoolError::Refused(Refusal::Stopping));
         };
         let restored = session.restored;
-        let executions = session.run(request, &Job::of(&trace_id)).await?;
+        let executions = session.run(request, &Job::of(&trace_id)).await;
         let phases = Phases { queue, ..session.phases() };
+        handed.end = if executions.is_ok() { Discard::Served } else { Discard::Failed };
+        let executions = executions?;
         let answer = execution::answer(request, executions, &trace_id);
         Ok(Outcome { answer, phases, restored })
     }
@@ -237,7 +246,12 @@ impl Pool {
 
     /// The size of the microVM for a request that wants so much memory, in MiB, or does not care: the smallest snapshot
     /// that has it, else a microVM of this size, which has to boot.
-    pub fn machine_for(&self, language: &store::Language, memory_mib: Option<u32>, usual: MachineSpec) -> MachineSpec {
+    pub fn machine_for(
+        &self,
+        language: &store::Language,
+        memory_mib: Option<u32>,
+        usual: MachineSpec,
+    ) -> MachineSpec {
         let wanted = memory_mib.unwrap_or(usual.memory_mib);
         let inner = self.shared.lock();
         let kinds = inner.snapshots.usable().filter(|key| key.language == *language);
@@ -336,14 +350,18 @@ struct Handed {
     vm: VmId,
     key: PoolKey,
     session: Option<Session>,
+    /// What has become of the request, once it is dropped.
+    end: Discard,
 }
 
 impl Drop for Handed {
     fn drop(&mut self) {
         self.shared.apply(Event::Finished(self.vm));
         let Some(session) = self.session.take() else { return };
-        let (shared, vm, key) = (Arc::clone(&self.shared), self.vm, self.key.clone());
-        self.shared.runtime.spawn(async move { shared.end(vm, &key, session, Discard::Served).await });
+        let (shared, vm, key, why) = (Arc::clone(&self.shared), self.vm, self.key.clone(), self.end);
+        let end = async move { shared.end(vm, &key, session, why).await };
+        // Dropped by the request, whose span has its id; by the pool where nobody waits any more.
+        self.shared.runtime.spawn(end.instrument(Span::current()));
     }
 }
 
@@ -463,7 +481,12 @@ impl Shared {
         self.end(vm, &key, session, why).await;
     }
 
-    async fn rehearse(self: &Arc<Self>, vm: VmId, key: &PoolKey, session: &mut Session) -> Result<(), RunError> {
+    async fn rehearse(
+        self: &Arc<Self>,
+        vm: VmId,
+        key: &PoolKey,
+        session: &mut Session,
+    ) -> Result<(), RunError> {
         let since = Instant::now();
         if let Some(language) = self.engine.languages().find(key.language.as_str()) {
             session.rehearse(language).await?;
@@ -479,7 +502,7 @@ impl Shared {
             inner.vms.remove(&vm);
             inner.tickets.remove(&ticket)
         };
-        let handed = Handed { shared: self, vm, key, session: Some(session) };
+        let handed = Handed { shared: self, vm, key, session: Some(session), end: Discard::Abandoned };
         // Where nobody waits any more it is dropped, and so ended: what was handed over does not wait again.
         if let Some(sender) = sender {
             let _ = sender.send(Ok(handed));

@@ -347,7 +347,9 @@ fn a_full_queue_refuses_at_once_and_one_tenant_cannot_fill_it() {
     let waiting = greedy.iter().filter(|ticket| world.fate(**ticket) == Fate::Waits).count();
     assert_eq!(waiting, 10, "half of the queue is for others");
     let busy = world.fate(greedy[99]);
-    assert!(matches!(busy, Fate::Refused(Refusal::Busy { retry_after }) if retry_after >= Duration::from_secs(1)));
+    assert!(
+        matches!(busy, Fate::Refused(Refusal::Busy { retry_after }) if retry_after >= Duration::from_secs(1))
+    );
     let other = world.arrive("modest", key("python", 512), 1);
     assert_eq!(world.fate(other), Fate::Waits);
 }

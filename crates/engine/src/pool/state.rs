@@ -34,12 +34,15 @@ use super::{
 /// How long a start is taken to last before one was seen: under emulation on a busy host.
 const START_GUESS: Duration = Duration::from_millis(500);
 
-/// The same of a run.
+/// The same of a run in a microVM that has rehearsed.
 const RUN_GUESS: Duration = Duration::from_millis(50);
 
-/// Requests are admitted where they are expected to be served within their patience divided by this: starts take longer
+/// And of one in a microVM that has not, beside others of its kind.
+const FIRST_RUN_GUESS: Duration = Duration::from_secs(1);
+
+/// Requests are admitted where they are expected to be served within this part of their patience: starts take longer
 /// when programs run beside them, and a refusal at once is better than one after the whole wait.
-const CAUTION: u32 = 2;
+const CAUTION: f64 = 0.6;
 
 /// How long more microVMs than needed may wait before they are ended.
 const SURPLUS_PATIENCE: Duration = Duration::from_secs(30);
@@ -169,12 +172,19 @@ pub enum Refusal {
 #[derive(Clone, Debug)]
 enum Phase {
     Starting,
-    Rehearsing { done: u32 },
+    Rehearsing {
+        done: u32,
+    },
     Idle,
     /// With the request that it serves.
-    Running { tenant: Tenant, request: Waiting },
+    Running {
+        tenant: Tenant,
+        request: Waiting,
+    },
     /// It has what it had until nothing of it is left.
-    Ending { memory_mib: u64 },
+    Ending {
+        memory_mib: u64,
+    },
 }
 
 #[derive(Debug)]
@@ -182,6 +192,8 @@ pub(super) struct Vm {
     key: PoolKey,
     phase: Phase,
     since: Instant,
+    /// Whether it has rehearsed, so that a run in it is quick.
+    rehearsed: bool,
 }
 
 /// What is known about microVMs of one kind.
@@ -195,6 +207,7 @@ struct Kind {
     demand: Demand,
     start: Mean,
     run: Mean,
+    first_run: Mean,
     failures: u32,
     /// Not before this is one started again.
     retry_at: Option<Instant>,
@@ -213,6 +226,7 @@ impl Kind {
             demand: Demand::none(now),
             start: Mean::guess(START_GUESS),
             run: Mean::guess(RUN_GUESS),
+            first_run: Mean::guess(FIRST_RUN_GUESS),
             failures: 0,
             retry_at: None,
             surplus_since: None,
@@ -331,9 +345,8 @@ impl State {
         kind.demand.add(now);
         let wait = self.expected_wait(&tenant, &key);
         let serves_at_once = self.queue.len() == 0 && self.next_idle(&key).is_some();
-        if !serves_at_once
-            && (!self.queue.has_room(&tenant, self.limits.queue) || wait * CAUTION > self.limits.patience)
-        {
+        let is_hopeless = wait > self.limits.patience.mul_f64(CAUTION);
+        if !serves_at_once && (is_hopeless || !self.queue.has_room(&tenant, self.limits.queue)) {
             let retry_after = wait.clamp(Duration::from_secs(1), Duration::from_secs(60));
             return commands.push(refuse(Refusal::Busy { retry_after }));
         }
@@ -345,15 +358,17 @@ impl State {
     fn expected_wait(&self, tenant: &Tenant, key: &PoolKey) -> Duration {
         let ahead = u32::try_from(self.queue.ahead_of(tenant)).unwrap_or(u32::MAX);
         let Some(kind) = self.kinds.get(key) else { return Duration::ZERO };
-        let by_running = kind.run.get() / self.limits.running.max(1);
-        let by_starting = kind.start.get() / self.limits.starting.max(1);
+        // Of those that wait each takes its part of the places to run in; others have to be started first, by processors
+        // that others run on.
+        let ready = kind.run.get() / self.limits.running.max(1);
+        let started = kind.start.get() / self.limits.starting.max(1)
+            + kind.first_run.get() / self.limits.running.max(1);
         let waiting = ahead.min(kind.idle());
-        by_running.saturating_mul(waiting)
-            + by_running.max(by_starting).saturating_mul(ahead.saturating_sub(waiting))
+        ready.saturating_mul(waiting) + started.saturating_mul(ahead.saturating_sub(waiting))
     }
 
     fn started(&mut self, vm: VmId, now: Instant, commands: &mut Vec<Command>) {
-        let Some(Vm { key, phase: Phase::Starting, since }) = self.vms.get(&vm) else { return };
+        let Some(Vm { key, phase: Phase::Starting, since, .. }) = self.vms.get(&vm) else { return };
         let took = now.saturating_duration_since(*since);
         if let Some(kind) = self.kinds.get_mut(key) {
             kind.start.add(took);
@@ -367,6 +382,9 @@ impl State {
     fn rehearsed(&mut self, vm: VmId, now: Instant, commands: &mut Vec<Command>) {
         let Some(Vm { phase: Phase::Rehearsing { done }, .. }) = self.vms.get(&vm) else { return };
         let done = done + 1;
+        if let Some(vm) = self.vms.get_mut(&vm) {
+            vm.rehearsed = true;
+        }
         self.go_on_rehearsing(vm, done, now, commands);
     }
 
@@ -403,10 +421,13 @@ impl State {
     }
 
     fn finished(&mut self, vm: VmId, now: Instant) {
-        let Some(Vm { key, phase: Phase::Running { .. }, since }) = self.vms.get(&vm) else { return };
+        let Some(Vm { key, phase: Phase::Running { .. }, since, rehearsed }) = self.vms.get(&vm) else {
+            return;
+        };
         let took = now.saturating_duration_since(*since);
         if let Some(kind) = self.kinds.get_mut(key) {
-            kind.run.add(took);
+            let mean = if *rehearsed { &mut kind.run } else { &mut kind.first_run };
+            mean.add(took);
         }
         self.set_ending(vm, now);
     }

@@ -69,7 +69,8 @@ pub(super) async fn one(
         return error.respond(&trace_id);
     }
     let Ok(Path(name)) = name else {
-        return ApiError::Request(RequestError::Invalid("the language is not UTF-8".to_owned())).respond(&trace_id);
+        return ApiError::Request(RequestError::Invalid("the language is not UTF-8".to_owned()))
+            .respond(&trace_id);
     };
     match shared.pool.engine().languages().find(&name) {
         Some(spec) => Json(info(&shared, spec)).into_response(),
@@ -80,7 +81,10 @@ pub(super) async fn one(
 fn info(shared: &Shared, spec: &LanguageSpec) -> LanguageInfo {
     let kinds = shared.pool.status().kinds.into_iter();
     let restorable = kinds.filter(|kind| kind.restorable && kind.key.language == spec.name);
-    let size = |machine: vmm::spec::MachineSpec| MachineSize { memory_mib: machine.memory_mib, vcpus: machine.vcpus };
+    let size = |machine: vmm::spec::MachineSpec| MachineSize {
+        memory_mib: machine.memory_mib,
+        vcpus: machine.vcpus,
+    };
     LanguageInfo {
         name: spec.name.to_string(),
         aliases: spec.aliases.clone(),

@@ -7,6 +7,7 @@ mod docs;
 mod execute;
 mod health;
 mod languages;
+mod metrics;
 mod operations;
 mod place;
 mod rootfs;
@@ -40,6 +41,7 @@ pub(crate) fn all() -> OpenApiRouter<Arc<Shared>> {
         .routes(routes!(operations::list))
         .routes(routes!(operations::one, operations::cancel))
         .routes(routes!(status::status))
+        .routes(routes!(metrics::metrics))
         .routes(routes!(health::health))
         .routes(routes!(health::ready))
         .routes(routes!(docs::document))

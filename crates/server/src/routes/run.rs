@@ -9,14 +9,18 @@ use axum::{
     http::{HeaderMap, Uri},
     response::{IntoResponse as _, Response},
 };
-use engine::{Outcome, Request, RequestError, pool::{Admission, PoolError}};
+use engine::{
+    Outcome, Request, RequestError,
+    pool::{Admission, PoolError},
+};
 
 use crate::{
     caller::Asker,
     error::ApiError,
+    metrics::Recorded,
     service::{Shared, peer},
     settings::Policy,
-    trace::TraceId,
+    trace::{ParentSpan, TraceId},
     types::{Failed, RunAnswers},
 };
 
@@ -60,7 +64,7 @@ pub(super) struct Asked<'a> {
     pub(super) peer: Option<std::net::IpAddr>,
 }
 
-/// The way of a request from its body to its answer.
+/// The way of a request from its body to its answer, recorded.
 pub(super) async fn answer(
     shared: &Shared,
     trace_id: &TraceId,
@@ -68,18 +72,34 @@ pub(super) async fn answer(
     body: Body,
     check: impl FnOnce(&Request) -> Result<(), RequestError>,
 ) -> Result<Outcome, ApiError> {
-    let asker = Asker::of(shared, asked.headers, asked.uri, asked.peer).await?;
+    let parent = ParentSpan::of(asked.headers);
+    let mut recorded = Recorded::begin(&shared.metrics, shared.traces.as_deref(), trace_id, parent);
+    let answered = unrecorded(shared, trace_id, asked, body, check, &mut recorded).await;
+    recorded.end(answered.as_ref());
+    answered
+}
+
+async fn unrecorded(
+    shared: &Shared,
+    trace_id: &TraceId,
+    Asked { headers, uri, peer }: Asked<'_>,
+    body: Body,
+    check: impl FnOnce(&Request) -> Result<(), RequestError>,
+    recorded: &mut Recorded<'_>,
+) -> Result<Outcome, ApiError> {
+    let asker = Asker::of(shared, headers, uri, peer).await?;
     let received = shared.bodies.receive(body, shared.connections.body_timeout).await?;
     let request = Request::from_json(&received.bytes, shared.pool.engine().languages())?;
     // What it says is in the request now, which has bounds of its own.
     drop(received);
+    recorded.is_of(&request.language.name);
     check(&request)?;
     let policy = shared.policy();
     check_policy(&request, &policy)?;
-    let machine =
-        shared.pool.machine_for(&request.language.name, request.memory_mib, policy.usual_machine);
+    let machine = shared.pool.machine_for(&request.language.name, request.memory_mib, policy.usual_machine);
     let permit = asker.admit(shared, &request, machine).await?;
     let admission = Admission { tenant: asker.tenant(), machine, trace_id: trace_id.0.clone() };
+    recorded.queued();
     match shared.pool.run(&request, admission).await {
         Ok(outcome) => Ok(outcome),
         Err(error) => {
@@ -87,7 +107,7 @@ pub(super) async fn answer(
                 && let Err(error) = permit.refund().await
             {
                 // It stays counted, which is the lesser fault.
-                tracing::warn!(trace_id = trace_id.0, error = engine::chain(&error), "cannot take back a count");
+                tracing::warn!(error = engine::chain(&error), "cannot take back a count");
             }
             Err(ApiError::Pool(error))
         }
@@ -108,4 +128,3 @@ fn check_policy(request: &Request, policy: &Policy) -> Result<(), ApiError> {
     }
     Ok(())
 }
-

@@ -29,8 +29,16 @@ async fn what_an_operator_alone_may_name_is_refused() {
     let lab = Lab::new().await;
     let create = "/api/v1/rootfs";
     for (path, body, reason) in [
-        (create, json!({ "language": "python", "image": "oci:/srv/image" }), "image: only images of registries"),
-        (create, json!({ "language": "python", "image": "docker-archive:x.tar" }), "image: only images of registries"),
+        (
+            create,
+            json!({ "language": "python", "image": "oci:/srv/image" }),
+            "image: only images of registries",
+        ),
+        (
+            create,
+            json!({ "language": "python", "image": "docker-archive:x.tar" }),
+            "image: only images of registries",
+        ),
         (create, json!({ "language": "python", "image": "--output=/etc/passwd" }), "image: "),
         (create, json!({ "language": "python", "output": "/etc/passwd" }), "unknown field `output`"),
         (create, json!({ "language": "python", "size_mib": 0 }), "size_mib: not within"),
@@ -42,7 +50,11 @@ async fn what_an_operator_alone_may_name_is_refused() {
         ("/api/v1/rootfs/python/upload", json!({ "bucket": "s3://other/prefix" }), "bucket: "),
         ("/api/v1/rootfs/python/download", json!({ "bucket": "--endpoint" }), "bucket: "),
         ("/api/v1/rootfs/python/download", json!({ "digest": "abc" }), "digest: "),
-        ("/api/v1/snapshots", json!({ "language": "python", "memory_mb": 64 }), "memory_mb: not within 128 to 65536"),
+        (
+            "/api/v1/snapshots",
+            json!({ "language": "python", "memory_mb": 64 }),
+            "memory_mb: not within 128 to 65536",
+        ),
         ("/api/v1/snapshots", json!({ "language": "python", "vcpus": 17 }), "vcpus: not within 1 to 16"),
         ("/api/v1/snapshots", json!({ "language": "python", "vcpus": -1 }), "vcpus: -1 is no whole number"),
         ("/api/v1/snapshots/python/upload", json!({ "if_available": true }), "unknown field `if_available`"),
@@ -51,7 +63,11 @@ async fn what_an_operator_alone_may_name_is_refused() {
         assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{path} {body}: {answer:?}");
         assert!(answer.error().contains(reason), "{path} {body}: {answer:?}");
     }
-    for path in ["/api/v1/rootfs/cobol/upload", "/api/v1/snapshots/..%2f..%2fetc/download", "/api/v1/rootfs/--all/upload"] {
+    for path in [
+        "/api/v1/rootfs/cobol/upload",
+        "/api/v1/snapshots/..%2f..%2fetc/download",
+        "/api/v1/rootfs/--all/upload",
+    ] {
         let answer = lab.ask("POST", path, "{}").await;
         assert_eq!(answer.status, StatusCode::NOT_FOUND, "{answer:?}");
         assert!(answer.error().starts_with("E006: unsupported language"), "{answer:?}");
@@ -68,7 +84,10 @@ async fn lists_say_what_there_is_and_why_not() {
         assert_eq!(lab.ask("GET", &format!("/api/v1/rootfs?{query}"), "").await.json(), json!([]), "{query}");
     }
     let failed = lab.ask("GET", "/api/v1/snapshots", "").await;
-    assert_eq!((failed.status.as_u16(), failed.error().as_str()), (500, "E010: there are no snapshots today"));
+    assert_eq!(
+        (failed.status.as_u16(), failed.error().as_str()),
+        (500, "E010: there are no snapshots today")
+    );
     for query in ["remote=true", "remote=yes", "bucket=", "remote=true&bucket=file:///etc"] {
         let refused = lab.ask("GET", &format!("/api/v1/rootfs?{query}"), "").await;
         assert_eq!(refused.status, StatusCode::BAD_REQUEST, "{query}: {refused:?}");
@@ -168,7 +187,8 @@ fn every_handler_is_in_the_document() {
     }
     let documented = documented();
     assert_eq!(handlers, documented.len(), "a handler is not in routes::all()");
-    let ids: BTreeSet<_> = documented.iter().map(|(_, _, operation)| operation["operationId"].to_string()).collect();
+    let ids: BTreeSet<_> =
+        documented.iter().map(|(_, _, operation)| operation["operationId"].to_string()).collect();
     assert_eq!(ids.len(), documented.len(), "two operations have the same id: {ids:?}");
 }
 
@@ -189,7 +209,10 @@ async fn the_page_has_all_that_it_needs_and_may_use_nothing_else() {
         assert_eq!(answer.headers["x-content-type-options"], "nosniff", "{path}");
         let policy = answer.headers["content-security-policy"].to_str().unwrap();
         assert!(policy.starts_with("default-src 'none';") && !policy.contains("unsafe"), "{policy}");
-        assert!(!answer.text.contains("http://") && !answer.text.contains("https://"), "{path} names another host");
+        assert!(
+            !answer.text.contains("http://") && !answer.text.contains("https://"),
+            "{path} names another host"
+        );
         assert!(path == "/docs" || page.text.contains(path), "{path} is not used");
     }
     assert!(!page.text.contains("style=") && !page.text.contains("<script>"), "the policy forbids it");

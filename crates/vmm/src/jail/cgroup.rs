@@ -66,7 +66,8 @@ pub(super) fn remove_left(name: &str) -> bool {
 /// Removes the groups of VMMs whose names begin so, and whose supervisors were killed with them. There must be nobody who starts
 /// any of such a name. How many there were.
 pub fn remove_all_left(prefix: &str) -> usize {
-    let parents = ["", "memory", "pids"].map(|controller| Path::new(MOUNT_POINT).join(controller).join(PARENT));
+    let parents =
+        ["", "memory", "pids"].map(|controller| Path::new(MOUNT_POINT).join(controller).join(PARENT));
     let groups = parents.iter().filter_map(|parent| fs::read_dir(parent).ok()).flatten().flatten();
     let ours = groups.filter(|group| group.file_name().to_string_lossy().starts_with(prefix));
     // One that still has a process stays: it cannot be removed.

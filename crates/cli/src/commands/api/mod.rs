@@ -15,16 +15,13 @@ use std::{
 };
 
 use anyhow::{Context as _, anyhow};
-use engine::{
-    Engine, EngineSettings, Languages, Room,
-    pool::{Pool, Unobserved},
-};
+use engine::{Engine, EngineSettings, Languages, Room, pool::Pool};
 use images::Sha256Digest;
 use rustix::{
     fs::{FlockOperation, flock},
     process::{Resource, Rlimit, getrlimit, setrlimit},
 };
-use server::{Listening, Service, Settings, tokens::Authority};
+use server::{Listening, Metrics, Service, Settings, Traces, tokens::Authority};
 use store::DataDirectory;
 use tokio::{
     net::TcpListener,
@@ -40,7 +37,9 @@ use crate::{
     config::{Config, Value},
     failure::{Failure, OrFail as _},
     host::HostFacts,
+    logs::{self, LogLevel},
     settings::Global,
+    telemetry::Telemetry,
 };
 
 /// Numbers of the service's microVMs begin after those that commands may share.
@@ -84,6 +83,7 @@ impl ApiArgs {
 /// Does it.
 pub(super) async fn run(args: &ApiArgs, global: &Global) -> Result<ExitCode, Failure> {
     let config = &global.config;
+    let log = logs::start(&directives(global, config), config.log.format).map_err(Failure::usage)?;
     let data = global.data();
     check_address(args, config)?;
     let _lock = lock(&data)?;
@@ -107,12 +107,18 @@ pub(super) async fn run(args: &ApiArgs, global: &Global) -> Result<ExitCode, Fai
         languages: Languages::built_in(),
         room: Room::Own { first: FIRST_SLOT, slots: SLOTS, prefix },
     });
-    let pool = Pool::start(Arc::new(engine), given::limits(config, found), Arc::new(Unobserved));
+    let telemetry = config.telemetry.otlp_endpoint.as_ref();
+    let telemetry = telemetry.map(|endpoint| Telemetry::start(endpoint, &config.telemetry.service_name));
+    let telemetry = telemetry.transpose().map_err(Failure::usage)?;
+    let metrics = Arc::new(Metrics::new());
+    let pool = Pool::start(Arc::new(engine), given::limits(config, found), Arc::clone(&metrics) as Arc<_>);
     let connections = given::connections(config);
     let service = Service::new(Settings {
         pool: pool.clone(),
         authority,
         policy: given::policy(config),
+        metrics,
+        traces: telemetry.clone().map(|telemetry| telemetry as Arc<dyn Traces>),
         connections: connections.clone(),
         administration: Some(Arc::new(ByCommands::new(global)?)),
     });
@@ -122,12 +128,14 @@ pub(super) async fn run(args: &ApiArgs, global: &Global) -> Result<ExitCode, Fai
     let serving = tokio::spawn(listening.serve(service.router(), stop.clone(), cut.clone()));
     eprintln!("listening on http://{address}");
 
-    let mut config = config.clone();
+    let mut running =
+        Running { config: config.clone(), pool: pool.clone(), service: service.clone(), log, found };
     while signals.next().await == Told::Reload {
-        config = reload(config, global, &pool, &service, found);
+        running.reload(global);
     }
     tracing::info!("stopping: finishing what runs");
-    let stopped = async { tokio::join!(pool.stop(config.api.stop_grace), service.stop_operations()).0 };
+    let stopped =
+        async { tokio::join!(pool.stop(running.config.api.stop_grace), service.stop_operations()).0 };
     let finished = tokio::select! {
         finished = stopped => finished,
         () = signals.to_stop() => false,
@@ -138,7 +146,11 @@ pub(super) async fn run(args: &ApiArgs, global: &Global) -> Result<ExitCode, Fai
         cut.cancel();
     }
     serving.await.context("the listener failed").map_err(Failure::host)?;
-    if !pool.gone().await {
+    let gone = pool.gone().await;
+    if let Some(telemetry) = telemetry {
+        telemetry.end().await;
+    }
+    if !gone {
         return Err(Failure::host(anyhow!("some microVMs did not end")));
     }
     Ok(ExitCode::SUCCESS)
@@ -150,9 +162,12 @@ fn check_address(args: &ApiArgs, config: &Config) -> Result<(), Failure> {
     if config.api.needs_tokens() || host.to_canonical().is_loopback() || args.insecure_no_auth {
         return Ok(());
     }
-    let error = anyhow!("others can reach {host}, and api.require_tokens is off: everybody could run programs here");
-    Err(Failure::usage(error)
-        .hint("remove that key and create tokens (infra.operator token create), or say --insecure-no-auth".to_owned()))
+    let error =
+        anyhow!("others can reach {host}, and api.require_tokens is off: everybody could run programs here");
+    Err(Failure::usage(error).hint(
+        "remove that key and create tokens (infra.operator token create), or say --insecure-no-auth"
+            .to_owned(),
+    ))
 }
 
 fn authority(data: &DataDirectory) -> Result<Authority, Failure> {
@@ -171,26 +186,48 @@ async fn listen(address: SocketAddr) -> Result<TcpListener, Failure> {
         .map_err(|error| Failure::host(error).hint("choose another --port, or end who uses it".to_owned()))
 }
 
-/// Reads the configuration again, and takes over what can be. One that is wrong changes nothing.
-fn reload(before: Config, global: &Global, pool: &Pool, service: &Service, found: Found) -> Config {
-    let config = match Config::load(global) {
-        Ok(config) => config,
-        Err(failure) => {
-            failure.warn();
-            tracing::warn!("the configuration stays as it was");
-            return before;
-        }
-    };
-    let changes = before.changes(&config);
-    if !changes.need_restart.is_empty() {
-        let keys = changes.need_restart.join(", ");
-        tracing::warn!(keys, "changed in the configuration, and take effect with a restart only");
+/// What is said of what happens: as the configuration says, and more where a flag asks for it.
+fn directives(global: &Global, config: &Config) -> String {
+    match global.flags().verbose {
+        0 => config.log.level.clone(),
+        1 => format!("{},debug", config.log.level),
+        _ => format!("{},trace", config.log.level),
     }
-    pool.set_limits(given::limits(&config, found));
-    service.set_policy(given::policy(&config));
-    let keys = changes.taken_over.join(", ");
-    tracing::info!(keys, "the configuration was read again");
-    config
+}
+
+/// What a running service does by its configuration.
+struct Running {
+    config: Config,
+    pool: Pool,
+    service: Service,
+    log: LogLevel,
+    found: Found,
+}
+
+impl Running {
+    /// Reads the configuration again, and takes over what can be. One that is wrong changes nothing.
+    fn reload(&mut self, global: &Global) {
+        let config = match Config::load(global) {
+            Ok(config) => config,
+            Err(failure) => {
+                failure.warn();
+                return tracing::warn!("the configuration stays as it was");
+            }
+        };
+        let changes = self.config.changes(&config);
+        if !changes.need_restart.is_empty() {
+            let keys = changes.need_restart.join(", ");
+            tracing::warn!(keys, "changed in the configuration, and take effect with a restart only");
+        }
+        self.pool.set_limits(given::limits(&config, self.found));
+        self.service.set_policy(given::policy(&config));
+        if let Err(error) = self.log.change(&directives(global, &config)) {
+            tracing::warn!("{error:#}");
+        }
+        let keys = changes.taken_over.join(", ");
+        tracing::info!(keys, "the configuration was read again");
+        self.config = config;
+    }
 }
 
 /// Lets this process have as many files open as the host allows: each connection is one, each microVM several. The

@@ -202,7 +202,7 @@ impl State {
     fn start(&mut self, key: PoolKey, now: Instant, commands: &mut Vec<Command>) {
         let vm = VmId(self.next_vm);
         self.next_vm += 1;
-        let started = Vm { key: key.clone(), phase: Phase::Starting, since: now };
+        let started = Vm { key: key.clone(), phase: Phase::Starting, since: now, rehearsed: false };
         self.memory_mib += started.memory_mib();
         self.preparing += 1;
         self.kinds.entry(key.clone()).or_insert_with(|| Kind::new(now)).starting += 1;
