@@ -11,7 +11,10 @@ use protocol::{
     },
     message::File,
 };
-use serde::{Deserialize, de::DeserializeOwned};
+use serde::{
+    Deserialize, Deserializer,
+    de::{DeserializeOwned, Error as _},
+};
 
 use crate::languages::{LanguageSpec, Languages};
 
@@ -89,7 +92,7 @@ struct Fields {
     args: Option<Vec<String>>,
     #[serde(default)]
     timeout: Option<f64>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "whole_number")]
     memory_mb: Option<u32>,
 }
 
@@ -161,6 +164,21 @@ impl Request {
     /// The stdins as the guest agent takes them.
     pub fn stdins(&self) -> Vec<Bytes> {
         self.stdin.all().iter().map(|stdin| stdin.as_str().into()).collect()
+    }
+}
+
+/// Reads a whole number, or null. JSON knows no integers: to it, and to its schemas, `256.0` is 256.
+pub fn whole_number<'de, D: Deserializer<'de>, N: TryFrom<u64>>(deserializer: D) -> Result<Option<N>, D::Error> {
+    /// All whole numbers up to here are numbers of JSON, which are floating-point for many.
+    const MAX: f64 = 9_007_199_254_740_992.0;
+    let Some(number) = Option::<serde_json::Number>::deserialize(deserializer)? else { return Ok(None) };
+    let written_as_float = || number.as_f64().filter(|float| float.fract() == 0.0 && (0.0..=MAX).contains(float));
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is whole, and within 0 to MAX")]
+    let whole = number.as_u64().or_else(|| written_as_float().map(|float| float as u64));
+    match whole.map(N::try_from) {
+        Some(Ok(whole)) => Ok(Some(whole)),
+        Some(Err(_)) => Err(D::Error::custom(format_args!("{number} is too large"))),
+        None => Err(D::Error::custom(format_args!("{number} is no whole number from 0 on"))),
     }
 }
 
@@ -406,6 +424,27 @@ mod tests {
         assert!(error(&large).starts_with("E007: invalid request: files: "));
         let batch = json!({ "language": "python", "code": "", "stdin": vec![""; MAX_EXECUTIONS + 1] });
         assert!(error(&batch).starts_with("E007: invalid request: stdin: "));
+    }
+
+    #[test]
+    fn a_whole_number_may_be_written_with_a_fraction_of_zero() {
+        let memory = |text: &str| {
+            let request = format!(r#"{{"language": "python", "code": "", "memory_mb": {text}}}"#);
+            Request::from_json(request.as_bytes(), &Languages::built_in()).map(|request| request.memory_mib)
+        };
+        for (text, expected) in [("256", Some(256)), ("256.0", Some(256)), ("2.56e2", Some(256)), ("null", None)] {
+            assert_eq!(memory(text), Ok(expected), "{text}");
+        }
+        for (text, reason) in [
+            ("256.5", "256.5 is no whole number from 0 on"),
+            ("-1", "-1 is no whole number from 0 on"),
+            ("1e300", "1e+300 is no whole number from 0 on"),
+            ("4294967296", "4294967296 is too large"),
+            ("127", "127 is not within 128 to 65536 MiB"),
+        ] {
+            let error = memory(text).unwrap_err().to_string();
+            assert_eq!(error, format!("E007: invalid request: memory_mb: {reason}"));
+        }
     }
 
     #[test]

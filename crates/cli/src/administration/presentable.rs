@@ -71,9 +71,10 @@ fn last_parts(text: &str) -> String {
     while let Some(slash) = rest.find('/') {
         let (before, from_slash) = rest.split_at(slash);
         shown.push_str(before);
-        let length = from_slash.find(ends_a_path).unwrap_or(from_slash.len());
+        let is_address = before.ends_with(':') && from_slash.starts_with("//") && !before.ends_with("file:");
+        let ends = if is_address { ends_an_address } else { ends_a_path };
+        let length = from_slash.find(ends).unwrap_or(from_slash.len());
         let (path, after) = from_slash.split_at(length);
-        let is_address = before.ends_with(':') && path.starts_with("//") && !before.ends_with("file:");
         // Inside of a name, as in ghcr.io/team/image or images/rootfs-python.ext4, it begins no path.
         let inside = shown.ends_with(|c: char| c.is_alphanumeric() || "._-~+@*}".contains(c));
         if is_address || inside {
@@ -92,6 +93,10 @@ fn last_parts(text: &str) -> String {
     }
     shown.push_str(rest);
     shown
+}
+
+fn ends_an_address(c: char) -> bool {
+    c.is_whitespace() || "\"'`()<>".contains(c)
 }
 
 fn ends_a_path(c: char) -> bool {

@@ -176,7 +176,7 @@ async fn requests_become_the_tasks_that_they_say() {
         ("/api/v1/rootfs", json!({ "language": "py", "size_mib": 200 })),
         ("/api/v1/rootfs/python3/upload", json!({ "bucket": "llm-firecracker" })),
         ("/api/v1/rootfs/python/download", download),
-        ("/api/v1/snapshots", json!({ "language": "python", "memory_mb": 256, "vcpus": null })),
+        ("/api/v1/snapshots", json!({ "language": "python", "memory_mb": 256.0, "vcpus": null })),
         ("/api/v1/snapshots/python/upload", json!({})),
     ];
     for (path, body) in &requests {

@@ -9,6 +9,7 @@ use axum::{
     },
     response::{IntoResponse as _, Response},
 };
+use engine::request::whole_number;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -74,6 +75,7 @@ pub(super) struct CreateImage {
     image: Option<String>,
     /// Its size, in MiB; what its contents need where nothing is said.
     #[schema(minimum = 1, maximum = 1_048_576)]
+    #[serde(default, deserialize_with = "whole_number")]
     size_mib: Option<u64>,
 }
 

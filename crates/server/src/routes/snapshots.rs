@@ -9,7 +9,7 @@ use axum::{
     },
     response::{IntoResponse as _, Response},
 };
-use engine::request::MEMORY_MIB;
+use engine::request::{MEMORY_MIB, whole_number};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use vmm::spec::MachineSpec;
@@ -74,9 +74,11 @@ pub(super) struct CreateSnapshot {
     language: String,
     /// Memory of its microVMs, in MiB; as for requests that say nothing where nothing is said.
     #[schema(minimum = 128, maximum = 65_536)]
+    #[serde(default, deserialize_with = "whole_number")]
     memory_mb: Option<u32>,
     /// Their virtual processors.
     #[schema(minimum = 1, maximum = 16)]
+    #[serde(default, deserialize_with = "whole_number")]
     vcpus: Option<u32>,
 }
 
@@ -118,9 +120,11 @@ pub(super) struct UploadSnapshots {
     bucket: Option<String>,
     /// Only those with this much memory, in MiB.
     #[schema(minimum = 128, maximum = 65_536)]
+    #[serde(default, deserialize_with = "whole_number")]
     memory_mb: Option<u32>,
     /// Only those with so many virtual processors.
     #[schema(minimum = 1, maximum = 16)]
+    #[serde(default, deserialize_with = "whole_number")]
     vcpus: Option<u32>,
     /// Whether to send what is in the bucket already.
     again: Option<bool>,
@@ -172,9 +176,11 @@ pub(super) struct DownloadSnapshots {
     bucket: Option<String>,
     /// Only those with this much memory, in MiB.
     #[schema(minimum = 128, maximum = 65_536)]
+    #[serde(default, deserialize_with = "whole_number")]
     memory_mb: Option<u32>,
     /// Only those with so many virtual processors.
     #[schema(minimum = 1, maximum = 16)]
+    #[serde(default, deserialize_with = "whole_number")]
     vcpus: Option<u32>,
     /// Whether to replace others that are there.
     force: Option<bool>,

@@ -56,7 +56,7 @@ async fn what_an_operator_alone_may_name_is_refused() {
             "memory_mb: not within 128 to 65536",
         ),
         ("/api/v1/snapshots", json!({ "language": "python", "vcpus": 17 }), "vcpus: not within 1 to 16"),
-        ("/api/v1/snapshots", json!({ "language": "python", "vcpus": -1 }), "vcpus: invalid value"),
+        ("/api/v1/snapshots", json!({ "language": "python", "vcpus": -1 }), "vcpus: -1 is no whole number"),
         ("/api/v1/snapshots/python/upload", json!({ "if_available": true }), "unknown field `if_available`"),
     ] {
         let answer = lab.ask("POST", path, &body.to_string()).await;
