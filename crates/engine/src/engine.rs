@@ -57,7 +57,7 @@ impl Engine {
     /// An engine. Nothing is touched until something is asked of it.
     pub fn new(settings: EngineSettings) -> Self {
         let prefix = settings.room.prefix().to_owned();
-        let slots = Slots::new(settings.data.run().join("slots"), settings.room);
+        let slots = Slots::new(settings.data.run().join("slots"), &settings.room);
         Self {
             vmm: settings.vmm,
             catalogue: Catalogue::new(settings.data.snapshots()),

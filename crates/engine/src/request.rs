@@ -168,12 +168,19 @@ impl Request {
 }
 
 /// Reads a whole number, or null. JSON knows no integers: to it, and to its schemas, `256.0` is 256.
-pub fn whole_number<'de, D: Deserializer<'de>, N: TryFrom<u64>>(deserializer: D) -> Result<Option<N>, D::Error> {
+pub fn whole_number<'de, D: Deserializer<'de>, N: TryFrom<u64>>(
+    deserializer: D,
+) -> Result<Option<N>, D::Error> {
     /// All whole numbers up to here are numbers of JSON, which are floating-point for many.
     const MAX: f64 = 9_007_199_254_740_992.0;
     let Some(number) = Option::<serde_json::Number>::deserialize(deserializer)? else { return Ok(None) };
-    let written_as_float = || number.as_f64().filter(|float| float.fract() == 0.0 && (0.0..=MAX).contains(float));
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is whole, and within 0 to MAX")]
+    let written_as_float =
+        || number.as_f64().filter(|float| float.fract() == 0.0 && (0.0..=MAX).contains(float));
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "it is whole, and within 0 to MAX"
+    )]
     let whole = number.as_u64().or_else(|| written_as_float().map(|float| float as u64));
     match whole.map(N::try_from) {
         Some(Ok(whole)) => Ok(Some(whole)),
@@ -432,7 +439,9 @@ mod tests {
             let request = format!(r#"{{"language": "python", "code": "", "memory_mb": {text}}}"#);
             Request::from_json(request.as_bytes(), &Languages::built_in()).map(|request| request.memory_mib)
         };
-        for (text, expected) in [("256", Some(256)), ("256.0", Some(256)), ("2.56e2", Some(256)), ("null", None)] {
+        for (text, expected) in
+            [("256", Some(256)), ("256.0", Some(256)), ("2.56e2", Some(256)), ("null", None)]
+        {
             assert_eq!(memory(text), Ok(expected), "{text}");
         }
         for (text, reason) in [

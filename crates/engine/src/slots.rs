@@ -95,8 +95,8 @@ pub(crate) enum Slots {
 
 impl Slots {
     /// In this room; locks lie in `directory`.
-    pub(crate) fn new(directory: PathBuf, room: Room) -> Self {
-        match room {
+    pub(crate) fn new(directory: PathBuf, room: &Room) -> Self {
+        match *room {
             Room::Shared { slots, patience } => {
                 Self::Shared { slots: SharedSlots::new(directory, slots), patience }
             }

@@ -13,6 +13,13 @@ use super::*;
 const TRACE: u128 = 0x0193_f3c0_a1b2_7c3d_8e4f_5a6b_7c8d_9e0f;
 const PARENT: u64 = 0x00f0_67aa_0ba9_02b7;
 
+/// As in main.
+fn start(endpoint: &str) -> std::sync::Arc<Telemetry> {
+    // Fails where another test was first.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    Telemetry::start(endpoint, "the-service").unwrap()
+}
+
 /// Takes one request of a client, and gives its path and its body.
 fn collector() -> (String, mpsc::Receiver<(String, Vec<u8>)>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -66,7 +73,7 @@ fn occurrences(body: &[u8], bytes: &[u8]) -> usize {
 /// What arrives when `requests` have ended.
 async fn exported(requests: &[(&str, Option<ParentSpan>)]) -> (String, Vec<u8>) {
     let (endpoint, received) = collector();
-    let telemetry = Telemetry::start(&endpoint, "the-service").unwrap();
+    let telemetry = start(&endpoint);
     let language = "python".parse().unwrap();
     for (trace_id, parent) in requests {
         telemetry.request(&request(trace_id, &language, *parent));
@@ -107,7 +114,7 @@ async fn an_id_that_is_no_trace_id_is_an_attribute_and_what_is_not_sampled_is_no
 #[tokio::test]
 async fn a_collector_that_is_away_costs_nothing_but_its_traces() {
     let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let telemetry = Telemetry::start(&format!("http://{nobody}/"), "the-service").unwrap();
+    let telemetry = start(&format!("http://{nobody}/"));
     let language = "python".parse().unwrap();
     for _ in 0..3 * MAX_WAITING {
         telemetry.request(&request("mine-1", &language, None));

@@ -139,7 +139,7 @@ enum Order {
     End(Ending),
 }
 
-/// MicroVMs that wait for requests, and requests that wait for microVMs. Clones are the same pool.
+/// The pool: what waits for requests, and requests that wait. Clones are the same one.
 #[derive(Clone)]
 pub struct Pool {
     shared: Arc<Shared>,

@@ -8,8 +8,8 @@
 //!   End    driver ──▶ Engine
 //! ```
 //!
-//! [`state`] decides everything and does nothing: events and the time go in, commands come out. [`driver`] does what it
-//! says, decides nothing, and is what the rest of the program sees as [`Pool`]. [`queue`] is who is next; [`estimate`]
+//! `state` decides everything and does nothing: events and the time go in, commands come out. `driver` does what it
+//! says, decides nothing, and is what the rest of the program sees as [`Pool`]. `queue` is who is next; `estimate`
 //! is what can be expected of the time to come.
 
 mod driver;

@@ -220,7 +220,7 @@ impl World {
     fn settle(&mut self) {
         for _ in 0..100_000 {
             let busy = self.vms.iter().find(|(_, (_, doing))| *doing != Doing::Waiting);
-            let Some((vm, _)) = busy.map(|(vm, _)| (*vm, ())) else {
+            let Some(vm) = busy.map(|(vm, _)| *vm) else {
                 // A start may be put off after failures.
                 if !self.tickets.values().any(|(_, _, _, fate)| *fate == Fate::Waits) {
                     return;

@@ -58,7 +58,7 @@ const LONGEST_BACKOFF: Duration = Duration::from_secs(60);
 /// How many starts may fail one after the other before a request is told.
 const FAILURES_BEFORE_REFUSAL: u32 = 2;
 
-/// MicroVMs of one kind serve the same requests.
+/// A kind of microVMs: those of one kind serve the same requests.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PoolKey {
     /// The language.

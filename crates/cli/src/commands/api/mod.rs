@@ -95,10 +95,7 @@ pub(super) async fn run(args: &ApiArgs, global: &Global) -> Result<ExitCode, Fai
     }
     let vmm = backend::chosen(global, &HostFacts::get(global))?;
     let found = Found::now(vmm.identity().acceleration == Acceleration::Tcg);
-    let authority = match config.api.needs_tokens() {
-        true => Some(authority(&data)?),
-        false => None,
-    };
+    let authority = config.api.needs_tokens().then(|| authority(&data)).transpose()?;
     let mut signals = Signals::catch().context("cannot wait for signals").map_err(Failure::host)?;
     let listener = listen(SocketAddr::new(config.api.host, config.api.port)).await?;
     let engine = Engine::new(EngineSettings {
@@ -138,7 +135,7 @@ pub(super) async fn run(args: &ApiArgs, global: &Global) -> Result<ExitCode, Fai
         async { tokio::join!(pool.stop(running.config.api.stop_grace), service.stop_operations()).0 };
     let finished = tokio::select! {
         finished = stopped => finished,
-        () = signals.to_stop() => false,
+        () = signals.until_stop() => false,
     };
     stop.cancel();
     if !finished {
@@ -298,7 +295,7 @@ impl Signals {
     }
 
     /// Waits for one that ends it.
-    async fn to_stop(&mut self) {
+    async fn until_stop(&mut self) {
         while self.next().await == Told::Reload {}
     }
 }

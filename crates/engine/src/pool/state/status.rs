@@ -27,7 +27,7 @@ pub struct PoolStatus {
     pub stopping: bool,
 }
 
-/// MicroVMs of one kind.
+/// All of one kind.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KindStatus {
     /// The kind.
