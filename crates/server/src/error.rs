@@ -104,16 +104,18 @@ impl ApiError {
     fn status(&self) -> StatusCode {
         match self {
             Self::Request(RequestError::StdinTooLong) | Self::BodyTooLong(_) => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::Request(_) | Self::BodyBroken => StatusCode::BAD_REQUEST,
+            Self::Request(_) | Self::BodyBroken | Self::Administration(AdministrationError::Invalid(_)) => {
+                StatusCode::BAD_REQUEST
+            }
             Self::BodyTimedOut(_) => StatusCode::REQUEST_TIMEOUT,
             Self::TokenMissing | Self::TokenInvalid => StatusCode::UNAUTHORIZED,
             Self::Quota(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::NotAllowed(_) => StatusCode::FORBIDDEN,
             Self::NotFound(_) | Self::NoSuchLanguage(_) => StatusCode::NOT_FOUND,
             Self::NoSuchMethod => StatusCode::METHOD_NOT_ALLOWED,
-            Self::Authority(_) | Self::BodiesBusy => StatusCode::SERVICE_UNAVAILABLE,
-            Self::Administration(AdministrationError::Invalid(_)) => StatusCode::BAD_REQUEST,
-            Self::Submit(_)
+            Self::Authority(_)
+            | Self::BodiesBusy
+            | Self::Submit(_)
             | Self::Administration(AdministrationError::TimedOut | AdministrationError::Cancelled) => {
                 StatusCode::SERVICE_UNAVAILABLE
             }

@@ -144,7 +144,7 @@ async fn with_tokens_administrators_alone_may() {
             assert_eq!(answer.status, status, "{method} {path}: {answer:?}");
         }
     }
-    let bearer = format!("Bearer {}", admin);
+    let bearer = format!("Bearer {admin}");
     // Wherever it comes from: only whoever has the token can send it.
     let headers = [("authorization", bearer.as_str()), ("host", "service.example")];
     let answer = lab.ask_with("POST", "/api/v1/snapshots", r#"{"language": "python"}"#, &headers).await;
