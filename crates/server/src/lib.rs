@@ -26,8 +26,6 @@ pub mod tokens;
 mod trace;
 mod types;
 
-/// Implements [`operations::Administration`].
-pub use async_trait::async_trait;
 pub use listen::Listening;
 pub use metrics::{Metrics, RequestTrace, Traces};
 pub use openapi::document;

@@ -124,7 +124,7 @@ fn names(languages: &Languages) -> Vec<String> {
 fn stdin_of_run() -> Value {
     json!({
         "description": "What the program reads. A list runs it once for each of its strings, and the answer is a list. \
-            At most 1,000,000 bytes each, 8 MiB together.",
+            At most 1,000,000 bytes each, 8 MiB together; a service may have a lower limit of strings.",
         "oneOf": [
             { "type": "null" },
             { "type": "string", "maxLength": MAX_STDIN_BYTES },
@@ -174,12 +174,14 @@ fn request_schema(stdin: &Value) -> Value {
         "items": argument, "maxItems": MAX_ARGS,
     });
     let timeout = json!({
-        "type": "number", "description": "How long each execution may take, in seconds. Default: 10.",
+        "type": "number", "description": "How long each execution may take, in seconds. Default: 10. A \
+            service may have a lower limit.",
         "minimum": TIMEOUT_SECONDS.start(), "maximum": TIMEOUT_SECONDS.end(),
     });
     let memory = json!({
         "type": "integer", "description": "How much memory the microVM is to have, in MiB: the smallest snapshot that has \
-            it is restored; where there is none, a microVM boots, which takes seconds.",
+            it is restored; where there is none, a microVM boots, which takes seconds. A service may have a lower \
+            limit.",
         "minimum": MEMORY_MIB.start(), "maximum": MEMORY_MIB.end(),
     });
     json!({

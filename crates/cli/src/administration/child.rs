@@ -60,17 +60,7 @@ impl Child<'_> {
             tracing::error!(trace_id, %error, "cannot run a command");
             AdministrationError::Failed("cannot start".to_owned())
         };
-        let mut child = Command::new(self.program)
-            .arg(attached::ARGUMENT)
-            .args(&self.arguments)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            // Ctrl-C at a terminal is the service's, which then ends this.
-            .process_group(0)
-            .kill_on_drop(true)
-            .spawn()
-            .map_err(failed)?;
+        let mut child = self.start().map_err(failed)?;
         let pid = child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
         // As long as it is open, the service lives.
         let _service = child.stdin.take();
@@ -112,6 +102,19 @@ impl Child<'_> {
                 said.lock().map(|mut said| std::mem::take(&mut *said)).unwrap_or_default(),
             )),
         }
+    }
+
+    fn start(&self) -> std::io::Result<tokio::process::Child> {
+        Command::new(self.program)
+            .arg(attached::ARGUMENT)
+            .args(&self.arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            // Ctrl-C at a terminal is the service's, which then ends this.
+            .process_group(0)
+            .kill_on_drop(true)
+            .spawn()
     }
 
     /// A line of stderr: a step, or what has gone wrong.

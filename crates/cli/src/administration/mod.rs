@@ -16,6 +16,7 @@ mod presentable;
 
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
+use async_trait::async_trait;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use server::operations::{
@@ -73,7 +74,7 @@ impl ByCommands {
     }
 }
 
-#[server::async_trait]
+#[async_trait]
 impl Administration for ByCommands {
     async fn images(&self, trace_id: &str) -> Result<Vec<ImageInfo>, AdministrationError> {
         self.list(arguments::list("rootfs"), trace_id).await
