@@ -20,6 +20,12 @@ use tokio::{
     time::timeout_at,
 };
 
+/// The longest answer that holds no output, in bytes: a word, or why something failed.
+const SHORT_ANSWER_BYTES: usize = 64 << 10;
+
+/// What is kept of the output of all executions of a request together, in bytes: an answer is in memory as a whole.
+const MAX_OUTPUT_OF_ALL_BYTES: usize = 32 << 20;
+
 /// Why a conversation ended.
 #[derive(Debug, thiserror::Error)]
 pub enum GuestError {
@@ -113,14 +119,19 @@ impl GuestClient {
         let doing = "run";
         let (count, limits) = (run.stdins.len(), run.limits);
         let each = Duration::from_millis(limits.timeout_millis) + patience;
+        let longest = longest_report(limits);
         let mut executions: Vec<Execution> = Vec::with_capacity(count);
+        let mut room = MAX_OUTPUT_OF_ALL_BYTES;
         let mut deadline = Instant::now() + each;
         self.send(doing, &HostMessage::Run(run), deadline).await?;
         loop {
-            match self.receive(doing, deadline).await? {
-                GuestMessage::Execution(execution)
+            match self.receive(doing, deadline, longest).await? {
+                GuestMessage::Execution(mut execution)
                     if plausible(&execution, executions.len(), count, limits) =>
                 {
+                    for stream in [&mut execution.stdout, &mut execution.stderr] {
+                        room -= keep_at_most(stream, room);
+                    }
                     executions.push(execution);
                     deadline = Instant::now() + each;
                 }
@@ -139,7 +150,7 @@ impl GuestClient {
     ) -> Result<GuestMessage, GuestError> {
         let deadline = Instant::now() + patience;
         self.send(doing, message, deadline).await?;
-        match self.receive(doing, deadline).await? {
+        match self.receive(doing, deadline, SHORT_ANSWER_BYTES).await? {
             GuestMessage::Failed { reason } => Err(failed(&reason)),
             answer => Ok(answer),
         }
@@ -156,11 +167,22 @@ impl GuestClient {
         within(doing, deadline, written).await
     }
 
-    async fn receive(&mut self, doing: &'static str, deadline: Instant) -> Result<GuestMessage, GuestError> {
+    /// Receives a message of at most so many bytes: JSON that is made for it takes many times its length once it is
+    /// understood.
+    async fn receive(
+        &mut self,
+        doing: &'static str,
+        deadline: Instant,
+        longest: usize,
+    ) -> Result<GuestMessage, GuestError> {
         let read = async {
             let mut header = [0; HEADER_BYTES];
             self.0.read_exact(&mut header).await.map_err(FrameError::Io)?;
-            let mut body = vec![0; frame::body_length(header)?];
+            let length = frame::body_length(header)?;
+            if length > longest {
+                return Err(FrameError::Length(length as u64));
+            }
+            let mut body = vec![0; length];
             self.0.read_exact(&mut body).await.map_err(FrameError::Io)?;
             frame::decode(&body)
         };
@@ -184,6 +206,20 @@ fn failed(reason: &str) -> GuestError {
     const LONGEST: usize = 2_000;
     let plain = |c: char| if c.is_control() { ' ' } else { c };
     GuestError::Failed { reason: reason.chars().take(LONGEST).map(plain).collect() }
+}
+
+/// The longest report of an execution within these limits, in bytes: two streams as base64, and what is around them.
+fn longest_report(limits: protocol::message::Limits) -> usize {
+    let kept = usize::try_from(limits.output_bytes).unwrap_or(usize::MAX);
+    kept.saturating_mul(2).div_ceil(3).saturating_mul(4).saturating_add(SHORT_ANSWER_BYTES)
+}
+
+/// Drops what is beyond `room`. How much is kept.
+fn keep_at_most(stream: &mut protocol::message::Captured, room: usize) -> usize {
+    let excess = stream.bytes.0.len().saturating_sub(room);
+    stream.bytes.0.truncate(room);
+    stream.dropped += excess as u64;
+    stream.bytes.0.len()
 }
 
 /// Whether a report can be the next one: an agent in a program's hands shall not get the host to keep more than
@@ -291,6 +327,31 @@ mod tests {
             let mut client = GuestClient::greet(agent(answers), PATIENCE).await.unwrap();
             assert!(matches!(client.run(run(), PATIENCE).await, Err(GuestError::Unexpected { .. })));
         }
+    }
+
+    #[tokio::test]
+    async fn all_outputs_of_a_request_have_a_bound_together() {
+        let limits = Limits { timeout_millis: 1000, output_bytes: 8 << 20 };
+        let count = 6;
+        let output = "x".repeat(8 << 20);
+        let mut answers = vec![hello()];
+        answers.extend((0..count).map(|index| frame(&execution(index, &output))));
+        answers.push(frame(&GuestMessage::Finished));
+        let mut client = GuestClient::greet(agent(answers), PATIENCE).await.unwrap();
+        let stdins = vec![Bytes::default(); count as usize];
+        let executions = client.run(Run { stdins, limits, ..run() }, PATIENCE).await.unwrap();
+        let kept: usize = executions.iter().map(|execution| execution.stdout.bytes.0.len()).sum();
+        assert_eq!(kept, MAX_OUTPUT_OF_ALL_BYTES);
+        assert_eq!(executions[5].stdout.dropped, 8 << 20);
+    }
+
+    #[tokio::test]
+    async fn a_report_longer_than_any_is_refused_unread() {
+        let mut long = vec![hello()];
+        long.push((100_000_u32).to_be_bytes().to_vec());
+        let mut client = GuestClient::greet(agent(long), PATIENCE).await.unwrap();
+        let error = client.run(run(), PATIENCE).await.unwrap_err();
+        assert!(matches!(error, GuestError::Frame { source: FrameError::Length(100_000), .. }), "{error}");
     }
 
     #[tokio::test]

@@ -78,6 +78,8 @@ pub async fn measure(
         }
     }
     all.time = since.elapsed();
+    // The one of before has been closed, having said nothing for so long.
+    let mut watch = Connection::open(target).await?;
     status::until_full(&mut watch, PATIENCE).await?;
     all.process_counts = (before, process.descendants().len());
     Ok(all)
