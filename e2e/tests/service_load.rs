@@ -57,7 +57,7 @@ fn what_cannot_be_served_in_time_is_refused_at_once_and_everything_else_is_answe
 #[test]
 fn a_request_that_waits_too_long_is_told_so_and_a_batch_does_not_keep_others_waiting() {
     let host = TestHost::prepared().copy();
-    let bounds = ["--set", "queue.patience=3", "--set", "pool.running=2", "--set", "queue.batches=1"];
+    let bounds = ["--set", "queue.patience=3", "--set", "pool.running=4", "--set", "queue.batches=1"];
     let service = Service::start(&host, &bounds).unwrap();
     service.wait_until_full().unwrap();
     let batch = json!({ "language": "python", "code": "import time\ntime.sleep(30)", "timeout": 60, "stdin": ["a", "b"] });

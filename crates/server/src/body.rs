@@ -12,25 +12,43 @@ use crate::error::ApiError;
 /// The longest body, in bytes: what the parts of a request may have, escaped to some degree.
 pub(crate) const MAX_BODY_BYTES: usize = 32 << 20;
 
-/// What the bodies of all requests may take together, in KiB.
+/// What the beginnings of all bodies may take together, in KiB: so many that large ones leave small ones their room.
+const ALL_BEGINNINGS_KIB: usize = 256 << 10;
+
+/// How much of a body is its beginning, in KiB.
+const BEGINNING_KIB: usize = 64;
+
+/// What everything behind the beginnings may take together, in KiB.
 const ALL_BODIES_KIB: usize = 256 << 10;
 
 /// Memory for bodies.
 #[derive(Clone, Debug)]
 pub(crate) struct Bodies {
+    beginnings: Arc<Semaphore>,
     room: Arc<Semaphore>,
 }
 
-/// A body, and its part of the memory until it is dropped.
+/// A body, and its part of the memory.
 #[derive(Debug)]
 pub(crate) struct Received {
     pub(crate) bytes: Bytes,
-    _room: Option<OwnedSemaphorePermit>,
+    /// To be kept as long as what the body said.
+    pub(crate) room: Room,
+}
+
+/// A part of the memory, until it is dropped.
+#[derive(Debug, Default)]
+pub(crate) struct Room {
+    beginning: Option<OwnedSemaphorePermit>,
+    rest: Option<OwnedSemaphorePermit>,
 }
 
 impl Bodies {
     pub(crate) fn new() -> Self {
-        Self { room: Arc::new(Semaphore::new(ALL_BODIES_KIB)) }
+        Self {
+            beginnings: Arc::new(Semaphore::new(ALL_BEGINNINGS_KIB)),
+            room: Arc::new(Semaphore::new(ALL_BODIES_KIB)),
+        }
     }
 
     /// Reads a body, which may take `patience`.
@@ -44,7 +62,7 @@ impl Bodies {
         if body.size_hint().lower() > MAX_BODY_BYTES as u64 {
             return Err(ApiError::BodyTooLong(MAX_BODY_BYTES));
         }
-        let mut room: Option<OwnedSemaphorePermit> = None;
+        let mut room = Room::default();
         let mut bytes = BytesMut::new();
         while let Some(frame) = body.frame().await {
             let Ok(data) = frame.map_err(|_| ApiError::BodyBroken)?.into_data() else { continue };
@@ -53,20 +71,27 @@ impl Bodies {
             }
             bytes.extend_from_slice(&data);
             // Counted as it comes: a length that is only announced takes nothing.
-            let held = room.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
-            let more = bytes.len().div_ceil(1 << 10).saturating_sub(held);
-            if more > 0 {
-                let more = u32::try_from(more).unwrap_or(u32::MAX);
-                let more = Arc::clone(&self.room).try_acquire_many_owned(more);
-                let more = more.map_err(|_| ApiError::BodiesBusy)?;
-                match &mut room {
-                    Some(room) => room.merge(more),
-                    None => room = Some(more),
-                }
-            }
+            let kib = bytes.len().div_ceil(1 << 10);
+            take(&self.beginnings, &mut room.beginning, kib.min(BEGINNING_KIB))?;
+            take(&self.room, &mut room.rest, kib.saturating_sub(BEGINNING_KIB))?;
         }
-        Ok(Received { bytes: bytes.freeze(), _room: room })
+        Ok(Received { bytes: bytes.freeze(), room })
     }
+}
+
+/// Takes what is missing until so much is held.
+fn take(from: &Arc<Semaphore>, held: &mut Option<OwnedSemaphorePermit>, kib: usize) -> Result<(), ApiError> {
+    let more = kib.saturating_sub(held.as_ref().map_or(0, OwnedSemaphorePermit::num_permits));
+    if more == 0 {
+        return Ok(());
+    }
+    let more = Arc::clone(from).try_acquire_many_owned(u32::try_from(more).unwrap_or(u32::MAX));
+    let more = more.map_err(|_| ApiError::BodiesBusy)?;
+    match held {
+        Some(held) => held.merge(more),
+        None => *held = Some(more),
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -87,12 +112,16 @@ mod tests {
     async fn bodies_have_a_bound_together_and_give_their_part_back() {
         let bodies = Bodies::new();
         let mut received = Vec::new();
-        for _ in 0..(ALL_BODIES_KIB << 10) / MAX_BODY_BYTES {
-            received.push(bodies.receive(Body::from(vec![0; MAX_BODY_BYTES]), PATIENCE).await.unwrap());
+        let large = || Body::from(vec![0; MAX_BODY_BYTES]);
+        while bodies.room.available_permits() >= MAX_BODY_BYTES >> 10 {
+            received.push(bodies.receive(large(), PATIENCE).await.unwrap());
         }
-        assert!(matches!(bodies.receive(Body::from("x"), PATIENCE).await, Err(ApiError::BodiesBusy)));
+        assert!(received.len() >= (ALL_BODIES_KIB << 10) / MAX_BODY_BYTES);
+        assert!(matches!(bodies.receive(large(), PATIENCE).await, Err(ApiError::BodiesBusy)));
+        let small = bodies.receive(Body::from("x"), PATIENCE).await;
+        assert!(small.is_ok(), "large ones leave small ones their room");
         received.pop();
-        assert!(bodies.receive(Body::from("x"), PATIENCE).await.is_ok());
+        assert!(bodies.receive(large(), PATIENCE).await.is_ok());
     }
 
     #[tokio::test]

@@ -1,15 +1,23 @@
 //! Who asks: the token of a request, and what it allows.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
-use axum::http::{HeaderMap, HeaderName, Uri, header::AUTHORIZATION};
+use axum::{
+    extract::{ConnectInfo, FromRequestParts},
+    http::{HeaderMap, HeaderName, Uri, header::AUTHORIZATION, request::Parts},
+    response::Response,
+};
 use engine::{Request, pool::Tenant};
 use vmm::spec::MachineSpec;
 
 use crate::{
     error::ApiError,
-    service::Shared,
+    service::{Shared, peer},
     tokens::{Caller, Permit},
+    trace::TraceId,
 };
 
 /// A header for a token, beside `Authorization: Bearer`.
@@ -26,6 +34,20 @@ pub(crate) enum Asker {
     /// Anybody, where no tokens are asked for. Told apart by their address, so that one does not take the turn of
     /// another.
     Anybody(Option<IpAddr>),
+}
+
+/// For routes that anybody with a token may ask.
+impl FromRequestParts<Arc<Shared>> for Asker {
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut Parts, shared: &Arc<Shared>) -> Result<Self, Response> {
+        let address = peer(parts.extensions.get::<ConnectInfo<SocketAddr>>());
+        let asked = Self::of(shared, &parts.headers, &parts.uri, address).await;
+        asked.map_err(|error| {
+            let trace_id = parts.extensions.get::<TraceId>().cloned().unwrap_or_else(TraceId::new);
+            error.respond(&trace_id)
+        })
+    }
 }
 
 impl Asker {

@@ -1,11 +1,10 @@
 //! `GET /api/v1/languages`.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::sync::Arc;
 
 use axum::{
     Extension, Json,
-    extract::{ConnectInfo, Path, State},
-    http::{HeaderMap, Uri},
+    extract::{Path, State},
     response::{IntoResponse as _, Response},
 };
 use engine::{LanguageSpec, RequestError};
@@ -13,7 +12,7 @@ use engine::{LanguageSpec, RequestError};
 use crate::{
     caller::Asker,
     error::ApiError,
-    service::{Shared, peer},
+    service::Shared,
     trace::TraceId,
     types::{Failed, LanguageInfo, MachineSize},
 };
@@ -29,18 +28,9 @@ use crate::{
         (status = 503, description = "E010: tokens cannot be checked now", body = Failed),
     )
 )]
-pub(super) async fn list(
-    State(shared): State<Arc<Shared>>,
-    Extension(trace_id): Extension<TraceId>,
-    connection: Option<Extension<ConnectInfo<SocketAddr>>>,
-    headers: HeaderMap,
-    uri: Uri,
-) -> Response {
-    if let Err(error) = Asker::of(&shared, &headers, &uri, peer(connection.as_deref())).await {
-        return error.respond(&trace_id);
-    }
+pub(super) async fn list(State(shared): State<Arc<Shared>>, _asker: Asker) -> Json<Vec<LanguageInfo>> {
     let languages = shared.pool.engine().languages().iter().map(|spec| info(&shared, spec));
-    Json(languages.collect::<Vec<_>>()).into_response()
+    Json(languages.collect())
 }
 
 /// Shows one language, by any of its names.
@@ -60,14 +50,9 @@ pub(super) async fn list(
 pub(super) async fn one(
     State(shared): State<Arc<Shared>>,
     Extension(trace_id): Extension<TraceId>,
-    connection: Option<Extension<ConnectInfo<SocketAddr>>>,
-    headers: HeaderMap,
-    uri: Uri,
+    _asker: Asker,
     name: Result<Path<String>, axum::extract::rejection::PathRejection>,
 ) -> Response {
-    if let Err(error) = Asker::of(&shared, &headers, &uri, peer(connection.as_deref())).await {
-        return error.respond(&trace_id);
-    }
     let Ok(Path(name)) = name else {
         return ApiError::Request(RequestError::Invalid("the language is not UTF-8".to_owned()))
             .respond(&trace_id);

@@ -1,21 +1,15 @@
 //! `GET /metrics`: what was counted and measured, for Prometheus and for `infra.operator top`.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::sync::Arc;
 
 use axum::{
     Extension,
-    extract::{ConnectInfo, State},
-    http::{HeaderMap, HeaderValue, Uri, header::CONTENT_TYPE},
+    extract::State,
+    http::{HeaderValue, header::CONTENT_TYPE},
     response::{IntoResponse as _, Response},
 };
 
-use crate::{
-    caller::Asker,
-    error::ApiError,
-    service::{Shared, peer},
-    trace::TraceId,
-    types::Failed,
-};
+use crate::{caller::Asker, error::ApiError, service::Shared, trace::TraceId, types::Failed};
 
 /// What `OpenMetrics` text is called.
 const OPEN_METRICS: HeaderValue =
@@ -36,13 +30,8 @@ const OPEN_METRICS: HeaderValue =
 pub(super) async fn metrics(
     State(shared): State<Arc<Shared>>,
     Extension(trace_id): Extension<TraceId>,
-    connection: Option<Extension<ConnectInfo<SocketAddr>>>,
-    headers: HeaderMap,
-    uri: Uri,
+    _asker: Asker,
 ) -> Response {
-    if let Err(error) = Asker::of(&shared, &headers, &uri, peer(connection.as_deref())).await {
-        return error.respond(&trace_id);
-    }
     let metrics = Arc::clone(&shared.metrics);
     let pool = shared.pool.status();
     // It reads of files in /proc, and writes thousands of lines.

@@ -15,6 +15,7 @@ use engine::{
 };
 
 use crate::{
+    body::Received,
     caller::Asker,
     error::ApiError,
     metrics::Recorded,
@@ -88,10 +89,11 @@ async fn unrecorded(
     recorded: &mut Recorded<'_>,
 ) -> Result<Outcome, ApiError> {
     let asker = Asker::of(shared, headers, uri, peer).await?;
-    let received = shared.bodies.receive(body, shared.connections.body_timeout).await?;
-    let request = Request::from_json(&received.bytes, shared.pool.engine().languages())?;
-    // What it says is in the request now, which has bounds of its own.
-    drop(received);
+    // Its part of the memory for bodies is kept to the end: what it says is in the request then, while that waits too.
+    let Received { bytes, room: _room } =
+        shared.bodies.receive(body, shared.connections.body_timeout).await?;
+    let request = Request::from_json(&bytes, shared.pool.engine().languages())?;
+    drop(bytes);
     recorded.is_of(&request.language.name);
     check(&request)?;
     let policy = shared.policy();

@@ -1,18 +1,12 @@
 //! `GET /api/v1/status`: what there is at this moment, for people and for `infra.operator top`.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::sync::Arc;
 
-use axum::{
-    Extension, Json,
-    extract::{ConnectInfo, State},
-    http::{HeaderMap, Uri},
-    response::{IntoResponse as _, Response},
-};
+use axum::{Json, extract::State};
 
 use crate::{
     caller::Asker,
-    service::{Shared, peer},
-    trace::TraceId,
+    service::Shared,
     types::{Failed, Status},
 };
 
@@ -27,15 +21,6 @@ use crate::{
         (status = 503, description = "E010: tokens cannot be checked now", body = Failed),
     )
 )]
-pub(super) async fn status(
-    State(shared): State<Arc<Shared>>,
-    Extension(trace_id): Extension<TraceId>,
-    connection: Option<Extension<ConnectInfo<SocketAddr>>>,
-    headers: HeaderMap,
-    uri: Uri,
-) -> Response {
-    match Asker::of(&shared, &headers, &uri, peer(connection.as_deref())).await {
-        Ok(_) => Json(Status::new(shared.pool.status(), shared.since.elapsed())).into_response(),
-        Err(error) => error.respond(&trace_id),
-    }
+pub(super) async fn status(State(shared): State<Arc<Shared>>, _asker: Asker) -> Json<Status> {
+    Json(Status::new(shared.pool.status(), shared.since.elapsed()))
 }
