@@ -15,6 +15,7 @@ mod caller;
 mod error;
 #[cfg(test)]
 mod fake;
+mod head_deadline;
 mod listen;
 mod metrics;
 mod openapi;

@@ -8,12 +8,11 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::Semaphore,
-    time::timeout,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceExt as _;
 
-use crate::settings::Connections;
+use crate::{head_deadline::HeadDeadline, settings::Connections};
 
 /// How long to wait before accepting again when it failed, for want of file descriptors most likely.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -99,21 +98,23 @@ async fn serve_one(
     connections: &Connections,
     stop: CancellationToken,
 ) {
-    // A connection on which nothing is said is closed after the longer of the two: hyper has one deadline for the head of
-    // a request and for the pause before it, so the shorter one is for the first.
-    match timeout(connections.header_timeout, stream.readable()).await {
-        Ok(Ok(())) => {}
-        _ => return,
-    }
+    let (stream, in_request) = HeadDeadline::over(stream, connections.header_timeout);
     let service = hyper::service::service_fn(move |request: Request<Incoming>| {
+        let answering = in_request.begin();
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(ConnectInfo(peer));
-        router.clone().oneshot(request)
+        let answered = router.clone().oneshot(request);
+        async move {
+            let answered = answered.await;
+            drop(answering);
+            answered
+        }
     });
     let mut builder = hyper::server::conn::http1::Builder::new();
     builder
         .timer(TokioTimer::new())
-        .header_read_timeout(connections.idle_timeout)
+        // Of the silence before a head as well.
+        .header_read_timeout(connections.idle_timeout.max(connections.header_timeout))
         .max_buf_size(MAX_HEAD_BYTES)
         .half_close(false);
     let connection = builder.serve_connection(TokioIo::new(stream), service);
