@@ -64,6 +64,10 @@ fn main() -> ExitCode {
     };
     // A thread that still waits for a lock must not keep the process.
     runtime.shutdown_background();
+    if is_service {
+        // Supervisors of microVMs that were given up while they started end by themselves, and are waited for.
+        signals::wait_for_children();
+    }
     match ended {
         signals::Ended::Done(Ok(code)) => code,
         signals::Ended::Done(Err(failure)) => failure.report(),
