@@ -99,4 +99,21 @@ mod tests {
     fn the_command_line_is_consistent() {
         super::Arguments::command().debug_assert();
     }
+
+    /// clap tells arguments apart by their ids alone, and takes the type of one for that of the other.
+    #[test]
+    fn no_argument_of_a_command_goes_by_the_id_of_a_flag_of_all() {
+        fn check(command: &clap::Command, flags: &[&clap::Arg]) {
+            for argument in command.get_arguments() {
+                let same = flags.iter().find(|flag| flag.get_id() == argument.get_id());
+                let is_another = same.is_some_and(|flag| flag.get_long() != argument.get_long());
+                assert!(!is_another, "{} of {}", argument.get_id(), command.get_name());
+            }
+            command.get_subcommands().for_each(|command| check(command, flags));
+        }
+        let command = super::Arguments::command();
+        let flags: Vec<_> = command.get_arguments().filter(|argument| argument.is_global_set()).collect();
+        assert!(!flags.is_empty());
+        check(&command, &flags);
+    }
 }

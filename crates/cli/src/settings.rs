@@ -64,7 +64,7 @@ pub(crate) struct Flags {
     vmm: Option<Value>,
 
     #[arg(
-        long = "firecracker-bin",
+        long,
         global = true,
         value_name = "FILE",
         value_hint = ValueHint::FilePath,
@@ -72,7 +72,7 @@ pub(crate) struct Flags {
         help = config::help("vmm.firecracker"),
         value_parser = config::parser("vmm.firecracker")
     )]
-    firecracker: Option<Value>,
+    firecracker_bin: Option<Value>,
 
     #[arg(
         long,
@@ -169,7 +169,7 @@ impl Flags {
             ("vmm.name", self.vmm.as_ref()),
             ("vmm.acceleration", self.accel.as_ref()),
             ("vmm.qemu", self.qemu.as_ref()),
-            ("vmm.firecracker", self.firecracker.as_ref()),
+            ("vmm.firecracker", self.firecracker_bin.as_ref()),
             ("vmm.cpu_template", self.cpu_template.as_ref()),
             ("vmm.slots", self.slots.as_ref()),
             ("vmm.slot_wait", self.slot_wait.as_ref()),
