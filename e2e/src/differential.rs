@@ -69,6 +69,9 @@ impl Program {
             stdin: Stdin::One(String::new()),
             timeout: self.timeout,
             memory_mib: None,
+            fetch: Vec::new(),
+            main_file: None,
+            usage: false,
         };
         let stdins = vec![self.stdin.clone().into()];
         let job = |process| Job { trace_id: "differential", process };

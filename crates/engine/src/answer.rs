@@ -1,7 +1,9 @@
 //! What a user gets: the page's responses.
 
-use protocol::message::{Captured, Execution, Outcome};
+use protocol::message::{Captured, Execution, Outcome, Usage};
 use serde::Serialize;
+
+use crate::files::{Files, OmittedFile, ReturnedFile};
 
 /// The answer to a request: `status: "success"` for whatever ran, however it ended; a list for a batch.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -39,6 +41,15 @@ pub struct ExecutionAnswer {
     /// How many bytes of output were not kept, where there are any.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dropped: Option<Dropped>,
+    /// The files that it left and the request asked for; null where that asked for none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub files: Option<Vec<ReturnedFile>>,
+    /// Those that are not returned, where there are any.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub files_omitted: Vec<OmittedFile>,
+    /// What it used, where the request asked for it. No part of the page's answers.
+    #[serde(skip)]
+    pub usage: Option<Usage>,
     /// What it read; in a batch alone.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stdin: Option<String>,
@@ -110,15 +121,27 @@ impl Failure {
 }
 
 impl ExecutionAnswer {
-    /// What the guest agent reports, as the page says it.
-    pub fn new(execution: Execution, stdin: Option<String>, trace_id: &str) -> Self {
+    /// What the guest agent reports, as the page says it. Of what was streamed, nothing is lost that is not repeated here.
+    pub fn new(
+        execution: Execution,
+        stdin: Option<String>,
+        files: Option<Files>,
+        trace_id: &str,
+        streamed: bool,
+    ) -> Self {
         let dropped = Dropped { stdout: execution.stdout.dropped, stderr: execution.stderr.dropped };
         let truncated = dropped.stdout > 0 || dropped.stderr > 0;
         let (exception, exit_code) = match execution.outcome {
             Outcome::TimedOut => (Some(Exception::Timeout), None),
             Outcome::OutOfMemory => (Some(Exception::MemoryLimitExceeded), None),
             Outcome::Killed { signal } => (Some(Exception::Killed(signal)), None),
-            Outcome::Exited { code } => (truncated.then_some(Exception::OutputLimitExceeded), Some(code)),
+            Outcome::Exited { code } => {
+                ((truncated && !streamed).then_some(Exception::OutputLimitExceeded), Some(code))
+            }
+        };
+        let (files, files_omitted) = match files {
+            Some(Files { returned, omitted }) => (Some(returned), omitted),
+            None => (None, Vec::new()),
         };
         let stderr = text(execution.stderr);
         let mut stdout = text(execution.stdout);
@@ -133,9 +156,20 @@ impl ExecutionAnswer {
             exit_code,
             trailing_newlines_omitted,
             dropped: truncated.then_some(dropped),
+            files,
+            files_omitted,
+            usage: execution.usage,
             stdin,
             trace_id: trace_id.to_owned(),
         }
+    }
+}
+
+impl ExecutionAnswer {
+    /// What it wrote to stdout, with all its newlines.
+    pub fn exact_stdout(&self) -> String {
+        let omitted = "\n".repeat(self.trailing_newlines_omitted);
+        [self.stdout.as_str(), &omitted].concat()
     }
 }
 
@@ -192,11 +226,19 @@ mod tests {
             stdout: Captured { bytes: stdout.to_vec().into(), dropped },
             stderr: Captured::default(),
             duration_micros: 12_999,
+            usage: None,
         }
     }
 
     fn json(outcome: Outcome, stdout: &[u8], dropped: u64) -> String {
-        serde_json::to_string(&ExecutionAnswer::new(execution(outcome, stdout, dropped), None, "t")).unwrap()
+        serde_json::to_string(&ExecutionAnswer::new(
+            execution(outcome, stdout, dropped),
+            None,
+            None,
+            "t",
+            false,
+        ))
+        .unwrap()
     }
 
     #[test]

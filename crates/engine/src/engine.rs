@@ -14,6 +14,7 @@ use crate::{
     error::{NotPrepared, RunError},
     execution::{self, Held, Job, Outcome, Phases, Session},
     languages::Languages,
+    live::Live,
     request::Request,
     slots::{Room, Slot, Slots},
     snapshots::UsableSnapshot,
@@ -83,20 +84,22 @@ impl Engine {
         &self.catalogue
     }
 
-    /// Runs `request` in a microVM of its own, and ends that.
+    /// Runs `request` in a microVM of its own, and ends that. Tells of it where somebody watches.
     pub async fn run(
         &self,
         request: &Request,
         machine: MachineSpec,
         start: Start,
         trace_id: &str,
+        live: Option<&mut Live>,
     ) -> Result<Outcome, RunError> {
         let mut session = self.open(&request.language.name, machine, start).await?;
-        let executions = session.run(request, &Job::of(trace_id)).await;
+        let streamed = live.is_some();
+        let report = session.serve(request, &Job::of(trace_id), live).await;
         let restored = session.restored;
         // Also after an error: it is to be gone when the error is told.
         let phases = session.end().await;
-        let answer = execution::answer(request, executions?, trace_id);
+        let answer = execution::answer(request, report?, trace_id, streamed);
         tracing::info!(trace_id, restored, ?phases, "ran");
         Ok(Outcome { answer, phases, restored })
     }

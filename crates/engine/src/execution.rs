@@ -18,7 +18,9 @@ use crate::{
     LanguageSpec,
     answer::{Answer, ExecutionAnswer},
     error::{Fate, RunError},
-    guest_client::{GuestClient, GuestError},
+    files::Files,
+    guest_client::{GuestClient, GuestError, Report},
+    live::{Event, Live},
     request::{Request, Stdin},
     slots::Slot,
 };
@@ -206,6 +208,19 @@ impl Session {
         self.run_bytes(request, request.stdins(), job).await
     }
 
+    /// Runs the request, and tells of it where somebody watches.
+    pub(crate) async fn serve(
+        &mut self,
+        request: &Request,
+        job: &Job<'_>,
+        live: Option<&mut Live>,
+    ) -> Result<Report, RunError> {
+        if let Some(live) = &live {
+            live.tell(Event::Handed).await;
+        }
+        self.report(request, request.stdins(), job, live).await
+    }
+
     /// Runs the request once for each of `stdins`, which need not be text, instead of its own.
     pub async fn run_bytes(
         &mut self,
@@ -213,16 +228,35 @@ impl Session {
         stdins: Vec<Bytes>,
         job: &Job<'_>,
     ) -> Result<Vec<Execution>, RunError> {
+        self.report(request, stdins, job, None).await.map(|report| report.executions)
+    }
+
+    async fn report(
+        &mut self,
+        request: &Request,
+        stdins: Vec<Bytes>,
+        job: &Job<'_>,
+        live: Option<&mut Live>,
+    ) -> Result<Report, RunError> {
         if self.seeded.has_jumped() {
             // One that has waited has the time of before.
             let reseeded = self.client.reseed(ANSWER_PATIENCE).await;
             self.explained(reseeded).await?;
         }
         let since = Instant::now();
+        let mut runtime = request.language.runtime(&self.environment);
+        let mut process = job.process;
+        if let Some(main_file) = &request.main_file {
+            // The initialised interpreter waits for the language's own.
+            process = Process::Fresh;
+            for word in runtime.command.iter_mut().filter(|word| **word == request.language.main_file) {
+                word.clone_from(main_file);
+            }
+        }
         let run = Run {
             trace_id: job.trace_id.to_owned(),
-            runtime: request.language.runtime(&self.environment),
-            process: job.process,
+            runtime,
+            process,
             files: request.files.clone(),
             args: request.args.clone(),
             stdins,
@@ -230,10 +264,15 @@ impl Session {
                 timeout_millis: u64::try_from(request.timeout.as_millis()).unwrap_or(u64::MAX),
                 output_bytes: DEFAULT_OUTPUT_BYTES as u64,
             },
+            options: message::Options {
+                usage: request.usage,
+                fetch: request.fetch.clone(),
+                ..message::Options::default()
+            },
         };
-        let executions = self.client.run(run, ANSWER_PATIENCE).await;
+        let report = self.client.watched(run, ANSWER_PATIENCE, live).await;
         self.phases.run = since.elapsed();
-        self.explained(executions).await
+        self.explained(report).await
     }
 
     /// Ends the microVM, and waits until nothing of it is left.
@@ -302,19 +341,25 @@ async fn handshake(
     Ok(client)
 }
 
-/// The page's answer to a request whose executions these are.
-pub(crate) fn answer(request: &Request, executions: Vec<Execution>, trace_id: &str) -> Answer {
+/// The page's answer to a request of which this is the report. What was `streamed` did not lose what it does not repeat.
+pub(crate) fn answer(request: &Request, report: Report, trace_id: &str, streamed: bool) -> Answer {
+    let Report { executions, files } = report;
+    let mut files = files.into_iter().peekable();
+    let mut answered = |execution: Execution, stdin: Option<String>| {
+        let index = execution.index;
+        let its = std::iter::from_fn(|| files.next_if(|file| file.index == index));
+        let files = (!request.fetch.is_empty()).then(|| Files::of(its));
+        ExecutionAnswer::new(execution, stdin, files, trace_id, streamed)
+    };
+    let mut executions = executions.into_iter();
     match &request.stdin {
-        Stdin::One(_) => match executions.into_iter().next() {
-            Some(execution) => Answer::One(ExecutionAnswer::new(execution, None, trace_id)),
+        Stdin::One(_) => match executions.next() {
+            Some(execution) => Answer::One(answered(execution, None)),
             None => Answer::Batch(Vec::new()),
         },
-        Stdin::Batch(stdins) => Answer::Batch(
-            executions
-                .into_iter()
-                .zip(stdins)
-                .map(|(execution, stdin)| ExecutionAnswer::new(execution, Some(stdin.clone()), trace_id))
-                .collect(),
-        ),
+        Stdin::Batch(stdins) => {
+            let all = executions.zip(stdins);
+            Answer::Batch(all.map(|(execution, stdin)| answered(execution, Some(stdin.clone()))).collect())
+        }
     }
 }

@@ -137,7 +137,7 @@ mod tests {
         }
 
         async fn run(&self, request: &Request, start: Start) -> Result<Answer, RunError> {
-            self.engine.run(request, MACHINE, start, "trace").await.map(|outcome| outcome.answer)
+            self.engine.run(request, MACHINE, start, "trace", None).await.map(|outcome| outcome.answer)
         }
 
         async fn answer(&self, text: &str) -> ExecutionAnswer {
@@ -155,7 +155,7 @@ mod tests {
             r#"{"language": "python", "files": [{"name": "main.py", "content": "print('Hello from Python!')"}]}"#,
         );
         for start in [Start::Snapshot, Start::Boot] {
-            let outcome = lab.engine.run(&hello, MACHINE, start, "trace").await.unwrap();
+            let outcome = lab.engine.run(&hello, MACHINE, start, "trace", None).await.unwrap();
             assert_eq!(outcome.restored, start == Start::Snapshot);
             let Answer::One(answer) = outcome.answer else { panic!("{outcome:?} to one stdin") };
             assert_eq!((answer.stdout.as_str(), answer.exit_code), ("Hello from Python!\n", Some(0)));

@@ -12,19 +12,19 @@ use protocol::{
     Bytes, GENERATION,
     frame::{self, FrameError, HEADER_BYTES},
     limits::ENTROPY_BYTES,
-    message::{Execution, GuestMessage, HostMessage, Prepare, Run},
+    message::{Execution, Fetched, GuestMessage, HostMessage, Prepare, Run},
 };
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::UnixStream,
+    sync::mpsc,
     time::timeout_at,
 };
 
-/// The longest answer that holds no output, in bytes: a word, or why something failed.
-const SHORT_ANSWER_BYTES: usize = 64 << 10;
-
-/// What is kept of the output of all executions of a request together, in bytes: an answer is in memory as a whole.
-const MAX_OUTPUT_OF_ALL_BYTES: usize = 32 << 20;
+use crate::{
+    expected::{DOING, Expected, SHORT_ANSWER_BYTES},
+    live::{Input, Live},
+};
 
 /// Why a conversation ended.
 #[derive(Debug, thiserror::Error)]
@@ -62,9 +62,21 @@ pub enum GuestError {
         /// Why, in its words.
         reason: String,
     },
+    /// Whoever watches the program did not take its output in time.
+    #[error("its output was not taken in time")]
+    NotTaken,
     /// This host has no random numbers to give.
     #[error("cannot read random numbers: {0}")]
     Entropy(getrandom::Error),
+}
+
+/// What came of a run.
+#[derive(Debug, Default)]
+pub struct Report {
+    /// Its executions, in the order of their stdins.
+    pub executions: Vec<Execution>,
+    /// The files that they left and the run fetches, in the same order.
+    pub files: Vec<Fetched>,
 }
 
 /// A conversation with a guest agent.
@@ -116,29 +128,42 @@ impl GuestClient {
 
     /// Runs a program. Each execution may take its time limit and `patience`.
     pub async fn run(&mut self, run: Run, patience: Duration) -> Result<Vec<Execution>, GuestError> {
-        let doing = "run";
-        let (count, limits) = (run.stdins.len(), run.limits);
-        let each = Duration::from_millis(limits.timeout_millis) + patience;
-        let longest = longest_report(limits);
-        let mut executions: Vec<Execution> = Vec::with_capacity(count);
-        let mut room = MAX_OUTPUT_OF_ALL_BYTES;
-        let mut deadline = Instant::now() + each;
-        self.send(doing, &HostMessage::Run(run), deadline).await?;
-        loop {
-            match self.receive(doing, deadline, longest).await? {
-                GuestMessage::Execution(mut execution)
-                    if plausible(&execution, executions.len(), count, limits) =>
-                {
-                    for stream in [&mut execution.stdout, &mut execution.stderr] {
-                        room -= keep_at_most(stream, room);
-                    }
-                    executions.push(execution);
-                    deadline = Instant::now() + each;
+        self.watched(run, patience, None).await.map(|report| report.executions)
+    }
+
+    /// The same, and tells of what it writes while it runs where somebody watches, who may take as long for that as the
+    /// program for its run.
+    pub async fn watched(
+        &mut self,
+        mut run: Run,
+        patience: Duration,
+        live: Option<&mut Live>,
+    ) -> Result<Report, GuestError> {
+        run.options.stream = live.is_some();
+        let (events, input) = match live {
+            Some(live) => (Some(live.events()), live.input.take()),
+            None => (None, None),
+        };
+        run.options.interactive = input.is_some();
+        let mut expected = Expected::new(&run, patience, events);
+        let (mut reader, mut writer) = self.0.split();
+        if run.options.stream {
+            // Its output comes as it is written, and need not come twice.
+            run.limits.output_bytes = 0;
+        }
+        send(&mut writer, DOING, &HostMessage::Run(run), expected.deadline).await?;
+        let answered = async {
+            loop {
+                let message = receive(&mut reader, DOING, expected.deadline, expected.longest).await?;
+                if let Some(report) = expected.take(message).await? {
+                    return Ok(report);
                 }
-                GuestMessage::Finished if executions.len() == count => return Ok(executions),
-                GuestMessage::Failed { reason } => return Err(failed(&reason)),
-                _ => return Err(GuestError::Unexpected { doing }),
             }
+        };
+        tokio::select! {
+            biased;
+            report = answered => report,
+            error = pass_on(&mut writer, input) => Err(error),
         }
     }
 
@@ -149,45 +174,64 @@ impl GuestClient {
         patience: Duration,
     ) -> Result<GuestMessage, GuestError> {
         let deadline = Instant::now() + patience;
-        self.send(doing, message, deadline).await?;
-        match self.receive(doing, deadline, SHORT_ANSWER_BYTES).await? {
+        send(&mut self.0, doing, message, deadline).await?;
+        match receive(&mut self.0, doing, deadline, SHORT_ANSWER_BYTES).await? {
             GuestMessage::Failed { reason } => Err(failed(&reason)),
             answer => Ok(answer),
         }
     }
+}
 
-    async fn send(
-        &mut self,
-        doing: &'static str,
-        message: &HostMessage,
-        deadline: Instant,
-    ) -> Result<(), GuestError> {
-        let frame = frame::encode(message).map_err(|source| GuestError::Frame { doing, source })?;
-        let written = async { self.0.write_all(&frame).await.map_err(FrameError::Io) };
-        within(doing, deadline, written).await
-    }
+async fn send(
+    to: &mut (impl AsyncWrite + Unpin),
+    doing: &'static str,
+    message: &HostMessage,
+    deadline: Instant,
+) -> Result<(), GuestError> {
+    let frame = frame::encode(message).map_err(|source| GuestError::Frame { doing, source })?;
+    let written = async { to.write_all(&frame).await.map_err(FrameError::Io) };
+    within(doing, deadline, written).await
+}
 
-    /// Receives a message of at most so many bytes: JSON that is made for it takes many times its length once it is
-    /// understood.
-    async fn receive(
-        &mut self,
-        doing: &'static str,
-        deadline: Instant,
-        longest: usize,
-    ) -> Result<GuestMessage, GuestError> {
-        let read = async {
-            let mut header = [0; HEADER_BYTES];
-            self.0.read_exact(&mut header).await.map_err(FrameError::Io)?;
-            let length = frame::body_length(header)?;
-            if length > longest {
-                return Err(FrameError::Length(length as u64));
+/// Receives a message of at most so many bytes: JSON that is made for it takes many times its length once it is
+/// understood.
+async fn receive(
+    from: &mut (impl AsyncRead + Unpin),
+    doing: &'static str,
+    deadline: Instant,
+    longest: usize,
+) -> Result<GuestMessage, GuestError> {
+    let read = async {
+        let mut header = [0; HEADER_BYTES];
+        from.read_exact(&mut header).await.map_err(FrameError::Io)?;
+        let length = frame::body_length(header)?;
+        if length > longest {
+            return Err(FrameError::Length(length as u64));
+        }
+        let mut body = vec![0; length];
+        from.read_exact(&mut body).await.map_err(FrameError::Io)?;
+        frame::decode(&body)
+    };
+    within(doing, deadline, read).await
+}
+
+/// Passes on what an interactive program is given; the error is why that ended. Never ends where there is nothing more.
+async fn pass_on(to: &mut (impl AsyncWrite + Unpin), input: Option<mpsc::Receiver<Input>>) -> GuestError {
+    if let Some(mut input) = input {
+        while let Some(input) = input.recv().await {
+            for message in input.messages() {
+                // The program's deadline is that of its answer: until then it need not read.
+                let written = match frame::encode(&message) {
+                    Ok(frame) => to.write_all(&frame).await.map_err(FrameError::Io),
+                    Err(error) => Err(error),
+                };
+                if let Err(source) = written {
+                    return GuestError::Frame { doing: DOING, source };
+                }
             }
-            let mut body = vec![0; length];
-            self.0.read_exact(&mut body).await.map_err(FrameError::Io)?;
-            frame::decode(&body)
-        };
-        within(doing, deadline, read).await
+        }
     }
+    std::future::pending().await
 }
 
 async fn within<T>(
@@ -202,41 +246,18 @@ async fn within<T>(
 }
 
 /// The agent's reason as it may be shown: bounded, and without what a terminal would act on.
-fn failed(reason: &str) -> GuestError {
+pub(crate) fn failed(reason: &str) -> GuestError {
     const LONGEST: usize = 2_000;
     let plain = |c: char| if c.is_control() { ' ' } else { c };
     GuestError::Failed { reason: reason.chars().take(LONGEST).map(plain).collect() }
 }
 
-/// The longest report of an execution within these limits, in bytes: two streams as base64, and what is around them.
-fn longest_report(limits: protocol::message::Limits) -> usize {
-    let kept = usize::try_from(limits.output_bytes).unwrap_or(usize::MAX);
-    kept.saturating_mul(2).div_ceil(3).saturating_mul(4).saturating_add(SHORT_ANSWER_BYTES)
-}
-
-/// Drops what is beyond `room`. How much is kept.
-fn keep_at_most(stream: &mut protocol::message::Captured, room: usize) -> usize {
-    let excess = stream.bytes.0.len().saturating_sub(room);
-    stream.bytes.0.truncate(room);
-    stream.dropped += excess as u64;
-    stream.bytes.0.len()
-}
-
-/// Whether a report can be the next one: an agent in a program's hands shall not get the host to keep more than
-/// was asked for.
-fn plausible(execution: &Execution, seen: usize, count: usize, limits: protocol::message::Limits) -> bool {
-    let kept = |captured: &protocol::message::Captured| {
-        let bytes = captured.bytes.0.len() as u64;
-        bytes <= limits.output_bytes && (captured.dropped == 0 || bytes == limits.output_bytes)
-    };
-    seen < count && execution.index as usize == seen && kept(&execution.stdout) && kept(&execution.stderr)
-}
-
 #[cfg(test)]
 mod tests {
-    use protocol::message::{Captured, Limits, Outcome, Process, Runtime};
+    use protocol::message::{Captured, Limits, Options, Outcome, Process, Runtime};
 
     use super::*;
+    use crate::expected::MAX_OUTPUT_OF_ALL_BYTES;
 
     const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -275,6 +296,7 @@ mod tests {
             args: vec![],
             stdins: vec![Bytes::default()],
             limits: Limits { timeout_millis: 10, output_bytes: 4 },
+            options: Options::default(),
         }
     }
 
@@ -285,6 +307,7 @@ mod tests {
             stdout: Captured { bytes: stdout.into(), dropped: 0 },
             stderr: Captured::default(),
             duration_micros: 1,
+            usage: None,
         })
     }
 

@@ -6,8 +6,8 @@ pub use protocol::limits;
 use protocol::{
     Bytes,
     limits::{
-        MAX_ARGS, MAX_ARGS_BYTES, MAX_BATCH_STDIN_BYTES, MAX_EXECUTIONS, MAX_FILE_NAME_BYTES, MAX_FILES,
-        MAX_FILES_BYTES, MAX_STDIN_BYTES,
+        MAX_ARGS, MAX_ARGS_BYTES, MAX_BATCH_STDIN_BYTES, MAX_EXECUTIONS, MAX_FETCH, MAX_FILE_NAME_BYTES,
+        MAX_FILES, MAX_FILES_BYTES, MAX_STDIN_BYTES,
     },
     message::File,
 };
@@ -42,6 +42,13 @@ pub struct Request {
     pub timeout: Duration,
     /// How much memory its microVM is to have, in MiB, where it says so.
     pub memory_mib: Option<u32>,
+    /// Paths and globs of the files that it wants back.
+    pub fetch: Vec<String>,
+    /// Which of its files is the program, where that is not the language's main file: it is run in a fresh process then,
+    /// which takes longer.
+    pub main_file: Option<String>,
+    /// Whether it wants to know what its executions used.
+    pub usage: bool,
 }
 
 /// What a program reads, and so how often it is run.
@@ -94,6 +101,8 @@ struct Fields {
     timeout: Option<f64>,
     #[serde(default, deserialize_with = "whole_number")]
     memory_mb: Option<u32>,
+    #[serde(default)]
+    fetch: Option<Vec<String>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -157,6 +166,9 @@ impl Request {
             stdin: check_stdin(fields.stdin)?,
             timeout: check_timeout(fields.timeout)?,
             memory_mib: check_memory(fields.memory_mb)?,
+            fetch: check_fetch(fields.fetch.unwrap_or_default())?,
+            main_file: None,
+            usage: false,
             language,
         })
     }
@@ -321,6 +333,22 @@ fn check_memory(memory_mib: Option<u32>) -> Result<Option<u32>, RequestError> {
     }
 }
 
+fn check_fetch(globs: Vec<String>) -> Result<Vec<String>, RequestError> {
+    if globs.len() > MAX_FETCH {
+        return Err(invalid(format!("fetch: {} of them, at most {MAX_FETCH} are allowed", globs.len())));
+    }
+    let checked = |(index, glob): (usize, String)| {
+        // As shells and programs name what is here.
+        let glob = glob.strip_prefix("./").map_or_else(|| glob.clone(), str::to_owned);
+        let wrong = |reason: String| invalid(format!("fetch[{index}]: {reason}"));
+        if glob.starts_with('!') {
+            return Err(wrong(format!("{:?} begins with '!'; name what is wanted", shown(&glob))));
+        }
+        check_name(&glob).map_err(wrong).map(|()| glob)
+    };
+    globs.into_iter().enumerate().map(checked).collect()
+}
+
 fn invalid(what: impl Into<String>) -> RequestError {
     RequestError::Invalid(what.into())
 }
@@ -371,6 +399,8 @@ mod tests {
         assert_eq!(request.timeout, DEFAULT_TIMEOUT);
         assert!(read(&with_files(&["main.py", "package/__init__.py", "package/mod.py", "ünï.py"])).is_ok());
         assert!(read(&json!({ "language": "python", "code": "", "stdin": null, "args": null })).is_ok());
+        let fetches = read(&json!({ "language": "python", "code": "", "fetch": ["./a.png", "out/**/*.{png,svg}"] }));
+        assert_eq!(fetches.unwrap().fetch, ["a.png", "out/**/*.{png,svg}"]);
     }
 
     #[test]
@@ -400,6 +430,11 @@ mod tests {
                 python(json!({ "timeout": 0 })),
                 python(json!({ "timeout": 301 })),
                 python(json!({ "timeout": "1" })),
+                python(json!({ "fetch": "*.png" })),
+                python(json!({ "fetch": ["a", "../b"] })),
+                python(json!({ "fetch": ["/etc/passwd"] })),
+                python(json!({ "fetch": ["!*.py"] })),
+                python(json!({ "fetch": vec!["a"; 33] })),
                 error(&json!({ "language": "python", "files": [] })),
                 error(&json!({ "language": "python", "files": [{ "name": "main.py" }] })),
                 error(

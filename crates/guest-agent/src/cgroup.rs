@@ -92,6 +92,18 @@ impl Group<'_> {
         }))
     }
 
+    /// The processor time of all that ran in it, in microseconds.
+    pub(crate) fn cpu_micros(&self) -> Result<u64, Fault> {
+        let stat = self.read("cpu.stat")?;
+        let usage = stat.lines().find_map(|line| line.strip_prefix("usage_usec ")?.trim().parse().ok());
+        usage.ok_or_else(|| Fault::new("cpu.stat has no usage_usec"))
+    }
+
+    /// The most memory that was charged to it at once, in bytes.
+    pub(crate) fn peak_memory_bytes(&self) -> Result<u64, Fault> {
+        self.read("memory.peak")?.trim().parse().doing("read memory.peak")
+    }
+
     /// Ends every process inside, however many and whatever they do. Does not wait.
     pub(crate) fn kill(&self) -> Result<(), Fault> {
         self.write("cgroup.kill", "1")

@@ -9,7 +9,7 @@
 
 use std::{
     fs::{self, File},
-    os::fd::OwnedFd,
+    os::fd::{AsFd as _, BorrowedFd, OwnedFd},
     path::Path,
     time::Duration,
 };
@@ -19,7 +19,11 @@ use protocol::{
     frame::{self, FrameError},
     message::{GuestMessage, HostMessage},
 };
-use rustix::net::sockopt::socket_acceptconn;
+use rustix::{
+    fs::{OFlags, fcntl_getfl, fcntl_setfl},
+    io::Errno,
+    net::sockopt::socket_acceptconn,
+};
 
 use crate::{
     fault::{Doing, Fault},
@@ -131,6 +135,23 @@ impl Channel {
         received.map(Some).doing("read a message of the host")
     }
 
+    /// The same of this connection alone: nothing when it has ended.
+    pub(crate) fn receive_here(&mut self) -> Result<Option<HostMessage>, Fault> {
+        let received = match &mut self.0 {
+            Medium::Port(port) => frame::read(port),
+            Medium::Connections { current: None, .. } => return Ok(None),
+            Medium::Connections { current: Some(connection), .. } => frame::read(connection),
+        };
+        match (received, &mut self.0) {
+            (Err(FrameError::Closed | FrameError::Io(_)), Medium::Connections { current, .. }) => {
+                *current = None;
+                Ok(None)
+            }
+            (Err(FrameError::Closed), Medium::Port(_)) => Ok(None),
+            (received, _) => received.map(Some).doing("read a message of the host"),
+        }
+    }
+
     /// Answers the host. An answer on a connection that has ended is nobody's.
     pub(crate) fn send(&mut self, message: &GuestMessage) -> Result<(), Fault> {
         let sent = match &mut self.0 {
@@ -146,6 +167,37 @@ impl Channel {
             }
         };
         sent.doing("write a message to the host")
+    }
+
+    /// The descriptor of the conversation; nothing between two connections.
+    pub(crate) fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        match &self.0 {
+            Medium::Port(port) => Some(port.as_fd()),
+            Medium::Connections { current, .. } => current.as_ref().map(File::as_fd),
+        }
+    }
+
+    /// Has writes to the conversation return at once, or wait.
+    pub(crate) fn set_nonblocking(&self, nonblocking: bool) -> Result<(), Fault> {
+        let Some(descriptor) = self.descriptor() else { return Ok(()) };
+        let mut flags = fcntl_getfl(descriptor).doing("read the channel's flags")?;
+        flags.set(OFlags::NONBLOCK, nonblocking);
+        fcntl_setfl(descriptor, flags).doing("set the channel's flags")
+    }
+
+    /// Writes as much of a frame as the channel takes without waiting. The rest is to follow before anything else.
+    /// Everything, as with [`Channel::send`], where the connection has ended.
+    pub(crate) fn write_some(&mut self, bytes: &[u8]) -> Result<usize, Fault> {
+        loop {
+            let Some(descriptor) = self.descriptor() else { return Ok(bytes.len()) };
+            match (rustix::io::write(descriptor, bytes), &mut self.0) {
+                (Ok(written), _) => return Ok(written),
+                (Err(Errno::AGAIN), _) => return Ok(0),
+                (Err(Errno::INTR), _) => {}
+                (Err(_), Medium::Connections { current, .. }) => *current = None,
+                (Err(error), Medium::Port(_)) => return Err(error).doing("write to the host"),
+            }
+        }
     }
 
     /// Whether answers are nobody's until the next message comes.

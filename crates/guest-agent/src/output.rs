@@ -1,6 +1,6 @@
 //! A running program's three standard streams, from the agent's side.
 
-use std::os::fd::OwnedFd;
+use std::{borrow::Cow, os::fd::OwnedFd};
 
 use protocol::message::Captured;
 use rustix::{
@@ -14,6 +14,9 @@ use crate::{
     fault::{Doing, Fault},
 };
 
+/// How much input may wait for a program to read it before no more is taken from the host, in bytes.
+const MOST_WAITING_BYTES: usize = 1 << 20;
+
 /// The program's ends of its streams.
 pub(crate) struct JobEnds {
     pub(crate) stdin: OwnedFd,
@@ -24,7 +27,10 @@ pub(crate) struct JobEnds {
 /// Feeds a program's stdin, never blocking.
 pub(crate) struct Feed<'a> {
     pipe: Option<OwnedFd>,
-    rest: &'a [u8],
+    input: Cow<'a, [u8]>,
+    written: usize,
+    /// Whether more may come after the input.
+    open: bool,
 }
 
 /// Keeps the first bytes of an output stream and counts the others, never blocking.
@@ -35,6 +41,13 @@ pub(crate) struct Capture {
     dropped: u64,
 }
 
+/// All three, while a program runs.
+pub(crate) struct Streams<'a> {
+    pub(crate) feed: Feed<'a>,
+    /// Of stdout and stderr.
+    pub(crate) captures: [Capture; 2],
+}
+
 /// Our ends of a program's streams, non-blocking.
 pub(crate) struct OurEnds {
     stdin: OwnedFd,
@@ -43,11 +56,13 @@ pub(crate) struct OurEnds {
 }
 
 impl OurEnds {
-    /// What feeds `input` to the program, and what keeps up to `limit` bytes of each output stream.
-    pub(crate) fn attach(self, input: &[u8], limit: usize) -> (Feed<'_>, [Capture; 2]) {
+    /// What feeds `input` to the program, and then what [`Feed::more`] is given where it is left `open`, and what keeps up
+    /// to `limit` bytes of each output stream.
+    pub(crate) fn attach(self, input: &[u8], open: bool, limit: usize) -> Streams<'_> {
         let capture = |pipe| Capture { pipe: Some(pipe), limit, kept: Vec::new(), dropped: 0 };
-        let feed = Feed { pipe: (!input.is_empty()).then_some(self.stdin), rest: input };
-        (feed, [capture(self.stdout), capture(self.stderr)])
+        let pipe = (open || !input.is_empty()).then_some(self.stdin);
+        let feed = Feed { pipe, input: input.into(), written: 0, open };
+        Streams { feed, captures: [capture(self.stdout), capture(self.stderr)] }
     }
 }
 
@@ -76,23 +91,45 @@ fn pipe() -> Result<(OwnedFd, OwnedFd), Fault> {
 impl Feed<'_> {
     /// The pipe, while there is something to write to it.
     pub(crate) fn pipe(&self) -> Option<&OwnedFd> {
-        self.pipe.as_ref()
+        self.pipe.as_ref().filter(|_| self.written < self.input.len())
+    }
+
+    /// Whether more input could be taken now.
+    pub(crate) fn has_room(&self) -> bool {
+        self.input.len() - self.written < MOST_WAITING_BYTES
+    }
+
+    /// Takes what follows, and whether that is the end. Nobody is told where the program reads no more.
+    pub(crate) fn more(&mut self, bytes: &[u8], end: bool) -> Result<(), Fault> {
+        if self.open {
+            let mut input = self.input[self.written..].to_vec();
+            input.extend_from_slice(bytes);
+            self.input = input.into();
+            self.written = 0;
+            self.open = !end;
+        }
+        self.pump()
     }
 
     /// Writes as much as the pipe takes; closes it at the end, or when nobody reads it any more.
     pub(crate) fn pump(&mut self) -> Result<(), Fault> {
         while let Some(pipe) = &self.pipe {
-            match write(pipe, self.rest) {
-                Ok(written) => self.rest = &self.rest[written..],
+            if self.written == self.input.len() {
+                if !self.open {
+                    self.pipe = None;
+                }
+                return Ok(());
+            }
+            match write(pipe, &self.input[self.written..]) {
+                Ok(written) => self.written += written,
                 Err(Errno::AGAIN) => return Ok(()),
                 Err(Errno::INTR) => {}
-                Err(Errno::PIPE) => self.rest = &[],
+                Err(Errno::PIPE) => self.pipe = None,
                 Err(error) => return Err(error).doing("write to a job's stdin"),
             }
-            if self.rest.is_empty() {
-                self.pipe = None;
-            }
         }
+        // Nobody reads it: as if it had been.
+        self.written = self.input.len();
         Ok(())
     }
 }
@@ -103,23 +140,23 @@ impl Capture {
         self.pipe.as_ref()
     }
 
-    /// Reads what is there, at most one buffer of it, so that one stream cannot keep the others waiting. False
-    /// where there was nothing.
-    pub(crate) fn pump(&mut self, buffer: &mut [u8]) -> Result<bool, Fault> {
-        let Some(pipe) = &self.pipe else { return Ok(false) };
+    /// Reads what is there, at most one buffer of it, so that one stream cannot keep the others waiting. How much there
+    /// was in the buffer; nothing where there was nothing to read.
+    pub(crate) fn pump(&mut self, buffer: &mut [u8]) -> Result<Option<usize>, Fault> {
+        let Some(pipe) = &self.pipe else { return Ok(None) };
         match read(pipe, &mut *buffer) {
             Ok(0) => {
                 self.pipe = None;
-                Ok(false)
+                Ok(None)
             }
             Ok(length) => {
                 let kept = length.min(self.limit - self.kept.len());
                 self.kept.extend_from_slice(&buffer[..kept]);
                 self.dropped += (length - kept) as u64;
-                Ok(true)
+                Ok(Some(length))
             }
-            Err(Errno::AGAIN) => Ok(false),
-            Err(Errno::INTR) => Ok(true),
+            Err(Errno::AGAIN) => Ok(None),
+            Err(Errno::INTR) => Ok(Some(0)),
             Err(error) => Err(error).doing("read a job's output"),
         }
     }

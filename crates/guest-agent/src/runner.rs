@@ -4,7 +4,10 @@ use std::{fs::File, io::Write as _, os::fd::AsFd as _, time::Duration};
 
 use protocol::{
     Bytes, GENERATION,
-    message::{self, Execution, GuestMessage, HostMessage, Limits, Outcome, Prepare, Process, Run, Runtime},
+    message::{
+        self, Execution, GuestMessage, HostMessage, Limits, Options, Outcome, Prepare, Process, Run, Runtime,
+        Usage,
+    },
 };
 use rustix::{
     fs::{FileType, Mode, fstat},
@@ -18,9 +21,11 @@ use crate::{
     channel::Channel,
     exits::Exits,
     fault::{Doing, Fault},
-    fresh,
+    fetch, fresh,
     initialised::Initialised,
-    job_directory, output, reseed, root, scratch,
+    job_directory,
+    live::Live,
+    output, reseed, root, scratch,
     supervise::{self, Remains},
 };
 
@@ -122,6 +127,7 @@ fn exercise(runtime: Runtime, files: Vec<message::File>) -> Run {
         args: Vec::new(),
         stdins: vec![Bytes::default()],
         limits: WARM_UP_LIMITS,
+        options: Options::default(),
     }
 }
 
@@ -177,8 +183,13 @@ impl<'a> Runner<'a> {
                 }
                 let only = run.stdins.len() == 1 && !rehearsal;
                 for (index, stdin) in run.stdins.iter().enumerate() {
-                    let (mut execution, remains, group) = self.execute(&run, stdin, only)?;
-                    execution.index = u32::try_from(index).doing("number an execution")?;
+                    let number = u32::try_from(index).doing("number an execution")?;
+                    let live = Live::of(channel, number, &run.options)?;
+                    let (mut execution, remains, group) = self.execute(&run, stdin, only, live)?;
+                    execution.index = number;
+                    fetch::collect(&self.directory, number, &run.options.fetch, |file| {
+                        channel.send(&GuestMessage::File(file))
+                    })?;
                     channel.send(&GuestMessage::Execution(execution))?;
                     let last = index + 1 == run.stdins.len();
                     if last && !rehearsal {
@@ -198,6 +209,8 @@ impl<'a> Runner<'a> {
                 }
                 Ok(())
             }
+            // What they were for has ended meanwhile.
+            HostMessage::Input { .. } | HostMessage::Signal { .. } => Ok(()),
         }
     }
 
@@ -221,7 +234,7 @@ impl<'a> Runner<'a> {
 
     /// Runs a program of ours, which must succeed, in a fork of the initialised interpreter where there is one.
     fn exercise(&mut self, run: &Run) -> Result<(), Fault> {
-        let (execution, remains, _group) = self.execute(run, &Bytes::default(), false)?;
+        let (execution, remains, _group) = self.execute(run, &Bytes::default(), false, None)?;
         remains.wait()?;
         if execution.outcome != (Outcome::Exited { code: 0 }) {
             let stderr = String::from_utf8_lossy(&execution.stderr.bytes.0);
@@ -272,6 +285,7 @@ impl<'a> Runner<'a> {
         run: &Run,
         stdin: &Bytes,
         only: bool,
+        live: Option<Live<'_>>,
     ) -> Result<(Execution, Remains, Group<'a>), Fault> {
         self.clean()?;
         self.scratch_used = true;
@@ -280,6 +294,7 @@ impl<'a> Runner<'a> {
         let initialised = run.process != Process::Fresh && run.args.is_empty();
         let used_up = self.interpreter.take_if(|_| initialised && only);
         let group = if self.interpreter.is_none() { self.take_home()? } else { self.group("fork")? };
+        let used_before = if run.options.usage { Some(group.cpu_micros()?) } else { None };
         let clock = supervise::Clock::start(Duration::from_millis(run.limits.timeout_millis));
         let (program, streams) = match (used_up, &self.interpreter) {
             (Some(interpreter), _) => interpreter.run(&self.directory)?,
@@ -295,10 +310,14 @@ impl<'a> Runner<'a> {
             }
         };
         let limit = usize::try_from(run.limits.output_bytes).doing("bound the output")?;
-        let (feed, captures) = streams.attach(&stdin.0, limit);
+        let streams = streams.attach(&stdin.0, run.options.interactive, limit);
         let exits = self.exits.as_ref();
-        let (execution, remains) =
-            supervise::to_the_end(program, clock, &group, exits, feed, captures, &mut self.buffer)?;
+        let (mut execution, remains) =
+            supervise::to_the_end(program, clock, &group, exits, streams, live, &mut self.buffer)?;
+        if let Some(before) = used_before {
+            let cpu_micros = group.cpu_micros()?.saturating_sub(before);
+            execution.usage = Some(Usage { cpu_micros, peak_memory_bytes: group.peak_memory_bytes()? });
+        }
         Ok((execution, remains, group))
     }
 }

@@ -6,18 +6,22 @@ use std::{
     time::{Duration, Instant},
 };
 
-use protocol::message::{Execution, Outcome};
+use protocol::{
+    limits::MAX_CHUNK_BYTES,
+    message::{Execution, Outcome, Stream},
+};
 use rustix::{
     event::{PollFd, PollFlags},
     io::Errno,
-    process::{Pid, PidfdFlags, WaitOptions, pidfd_open, wait as wait_for_child},
+    process::{Pid, PidfdFlags, WaitOptions, pidfd_open, pidfd_send_signal, wait as wait_for_child},
 };
 
 use crate::{
     cgroup::Group,
     exits::{self, Exits},
     fault::{Doing, Fault},
-    output::{Capture, Feed},
+    live::{Live, Said},
+    output::{Capture, Feed, Streams},
     wait,
 };
 
@@ -29,7 +33,10 @@ const REAP_INTERVAL: Duration = Duration::from_millis(250);
 const KILL_PATIENCE: Duration = Duration::from_secs(30);
 
 /// How much is read of a stream at once.
-pub(crate) const BUFFER_BYTES: usize = 64 << 10;
+pub(crate) const BUFFER_BYTES: usize = MAX_CHUNK_BYTES;
+
+/// The streams that are captured, in their order.
+const STREAMS: [Stream; 2] = [Stream::Stdout, Stream::Stderr];
 
 /// See signal(7).
 const SIGKILL: u8 = 9;
@@ -72,10 +79,11 @@ pub(crate) fn to_the_end(
     clock: Clock,
     group: &Group<'_>,
     exits: Option<&Exits>,
-    mut feed: Feed<'_>,
-    mut captures: [Capture; 2],
+    streams: Streams<'_>,
+    mut live: Option<Live<'_>>,
     buffer: &mut [u8],
 ) -> Result<(Execution, Remains), Fault> {
+    let Streams { mut feed, mut captures } = streams;
     let pidfd = pidfd_open(program, PidfdFlags::empty()).doing("watch the program")?;
     let mut status = None;
     let mut exiting = false;
@@ -91,10 +99,14 @@ pub(crate) fn to_the_end(
             group.kill()?;
             deadline = now + KILL_PATIENCE;
         }
-        wait_for_events(&pidfd, exits, &feed, &captures, deadline.min(now + REAP_INTERVAL))?;
+        let until = deadline.min(now + REAP_INTERVAL);
+        wait_for_events(&pidfd, exits, &feed, &captures, live.as_ref(), until)?;
         feed.pump()?;
-        for capture in &mut captures {
-            capture.pump(buffer)?;
+        if let Some(live) = &mut live {
+            converse(live, &mut feed, &pidfd)?;
+        }
+        for (capture, stream) in captures.iter_mut().zip(STREAMS) {
+            pump(capture, stream, live.as_mut(), buffer)?;
         }
         status = reap(Some(program))?;
         if status.is_none()
@@ -118,10 +130,17 @@ pub(crate) fn to_the_end(
     }
     // Nobody is left who could write: what there will be is there. The end of a stream may never come, for a pipe can be
     // kept open without a process, by a socket that holds itself.
-    for capture in &mut captures {
-        while capture.pump(buffer)? {}
+    for (capture, stream) in captures.iter_mut().zip(STREAMS) {
+        loop {
+            if let Some(live) = &mut live {
+                live.drain()?;
+            }
+            if !pump(capture, stream, live.as_mut(), buffer)? {
+                break;
+            }
+        }
     }
-    drop(feed);
+    drop((feed, live));
 
     let outcome = match status {
         _ if timed_out => Outcome::TimedOut,
@@ -132,8 +151,44 @@ pub(crate) fn to_the_end(
     };
     let [stdout, stderr] = captures.map(Capture::finish);
     let duration_micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
-    let execution = Execution { index: 0, outcome, stdout, stderr, duration_micros };
+    let execution = Execution { index: 0, outcome, stdout, stderr, duration_micros, usage: None };
     Ok((execution, Remains(exiting.then_some(pidfd))))
+}
+
+/// Hears the host, and sends on what could not be sent before.
+fn converse(live: &mut Live<'_>, feed: &mut Feed<'_>, program: &OwnedFd) -> Result<(), Fault> {
+    live.flush()?;
+    while feed.has_room() {
+        match live.hear()? {
+            None => break,
+            Some(Said::Input(bytes, end)) => feed.more(&bytes, end)?,
+            Some(Said::Signal(signal)) => match pidfd_send_signal(program, signal) {
+                // One that has ended needs no signal.
+                Ok(()) | Err(Errno::SRCH) => {}
+                Err(error) => return Err(error).doing("send a program a signal"),
+            },
+        }
+    }
+    Ok(())
+}
+
+/// Reads from one stream what is there, at most one buffer of it, and sends it where it is sent at once. False where
+/// nothing was read.
+fn pump(
+    capture: &mut Capture,
+    stream: Stream,
+    live: Option<&mut Live<'_>>,
+    buffer: &mut [u8],
+) -> Result<bool, Fault> {
+    let Some(live) = live else { return Ok(capture.pump(buffer)?.is_some()) };
+    if !live.is_free() {
+        return Ok(false);
+    }
+    match capture.pump(buffer)? {
+        None => Ok(false),
+        Some(0) => Ok(true),
+        Some(length) => live.send(stream, &buffer[..length]).map(|()| true),
+    }
 }
 
 /// How `program` ends, where it is on its way out and the only process of its group.
@@ -149,12 +204,18 @@ fn wait_for_events(
     exits: Option<&Exits>,
     feed: &Feed<'_>,
     captures: &[Capture; 2],
+    live: Option<&Live<'_>>,
     until: Instant,
 ) -> Result<(), Fault> {
     let mut descriptors = vec![PollFd::new(pidfd, PollFlags::IN)];
     descriptors.extend(exits.map(|exits| PollFd::new(exits, PollFlags::IN)));
     descriptors.extend(feed.pipe().map(|pipe| PollFd::new(pipe, PollFlags::OUT)));
-    descriptors.extend(captures.iter().filter_map(|c| Some(PollFd::new(c.pipe()?, PollFlags::IN))));
+    if let Some((descriptor, flags)) = live.and_then(|live| live.events(feed.has_room())) {
+        descriptors.push(PollFd::from_borrowed_fd(descriptor, flags));
+    }
+    if live.is_none_or(Live::is_free) {
+        descriptors.extend(captures.iter().filter_map(|c| Some(PollFd::new(c.pipe()?, PollFlags::IN))));
+    }
     wait::ready(&mut descriptors, until).doing("wait for a program").map(drop)
 }
 

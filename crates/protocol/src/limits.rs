@@ -36,6 +36,21 @@ pub const DEFAULT_OUTPUT_BYTES: usize = 1 << 20;
 /// The most that a request may ask to keep of each output stream, in bytes.
 pub const MAX_OUTPUT_BYTES: usize = 8 << 20;
 
+/// The most bytes of output, or of input, in one message of an execution that runs.
+pub const MAX_CHUNK_BYTES: usize = 64 << 10;
+
+/// The most paths and globs that a run may fetch, each of at most [`MAX_FILE_NAME_BYTES`] bytes.
+pub const MAX_FETCH: usize = 32;
+
+/// The most files that one execution returns.
+pub const MAX_FETCHED: usize = 64;
+
+/// The most notes on files that one execution does not return.
+pub const MAX_OMITTED: usize = 64;
+
+/// The most bytes of the files that one execution returns, together.
+pub const MAX_FETCHED_BYTES: usize = 4 << 20;
+
 /// How much entropy a reseed carries, in bytes: twice the kernel's key size.
 pub const ENTROPY_BYTES: usize = 64;
 
@@ -49,11 +64,13 @@ const OVERHEAD: usize = 1 << 10;
 
 // The largest report (both streams) and the largest request (files and stdins) fit a frame.
 const _: () = assert!(2 * base64(MAX_OUTPUT_BYTES) + OVERHEAD <= MAX_FRAME_BYTES);
+const _: () = assert!(base64(MAX_FETCHED_BYTES) + OVERHEAD <= MAX_FRAME_BYTES);
 const _: () = assert!(
     base64(MAX_FILES_BYTES)
         + base64(MAX_BATCH_STDIN_BYTES)
         + MAX_ARGS_BYTES * 6
         + (MAX_FILES + MAX_EXECUTIONS) * 8
         + MAX_FILES * OVERHEAD
+        + MAX_FETCH * MAX_FILE_NAME_BYTES * 6
         <= MAX_FRAME_BYTES
 );

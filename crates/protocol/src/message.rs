@@ -11,6 +11,9 @@
 //! reseed         ──────────▶             kernel, clock and interpreters
 //!                ◀──────────  reseeded
 //! run            ──────────▶             rehearsals first, where the clone has time before its job
+//!                ◀──────────  output     as the program writes it, where the run is streamed
+//! input, signal  ──────────▶             without an answer, where the run is interactive
+//!                ◀──────────  file       each that the run fetches, after the program's end
 //!                ◀──────────  execution  once for each stdin, in order
 //!                ◀──────────  finished
 //! ```
@@ -43,6 +46,18 @@ pub enum HostMessage {
     },
     /// Runs a program, once for each stdin.
     Run(Run),
+    /// More of an interactive program's stdin. It has no answer; nothing happens where no such program runs.
+    Input {
+        /// What follows. At most [`crate::limits::MAX_CHUNK_BYTES`].
+        bytes: Bytes,
+        /// Whether that is the end.
+        end: bool,
+    },
+    /// Sends an interactive program's process a signal. It has no answer; nothing happens where no such program runs.
+    Signal {
+        /// The signal's number on Linux.
+        signal: u8,
+    },
 }
 
 /// From the guest agent to the host.
@@ -63,6 +78,10 @@ pub enum GuestMessage {
     },
     /// Answers [`HostMessage::Reseed`].
     Reseeded,
+    /// A part of what a streamed execution writes.
+    Output(Output),
+    /// A file that an execution left and its run fetches, or the note that there is one.
+    File(Fetched),
     /// The outcome of one execution of a [`HostMessage::Run`].
     Execution(Execution),
     /// All executions of a [`HostMessage::Run`] are over.
@@ -145,6 +164,23 @@ pub struct Run {
     pub stdins: Vec<Bytes>,
     /// Bounds of each execution.
     pub limits: Limits,
+    /// What is wanted besides the outcome.
+    pub options: Options,
+}
+
+/// What a run gives besides the outcome of each execution.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Options {
+    /// Whether output is sent as it is written, in [`GuestMessage::Output`]. It is bounded by the host's reading alone,
+    /// and [`Limits::output_bytes`] bounds what is repeated in the report.
+    pub stream: bool,
+    /// Whether stdin stays open for [`HostMessage::Input`] after the run's own. Such a run has one stdin.
+    pub interactive: bool,
+    /// Whether [`Execution::usage`] is told.
+    pub usage: bool,
+    /// Paths and globs beneath the job directory of files to be returned, in [`GuestMessage::File`].
+    pub fetch: Vec<String>,
 }
 
 /// Which process runs a program.
@@ -185,6 +221,76 @@ pub struct Execution {
     pub stderr: Captured,
     /// From the start of the program to its end, in microseconds.
     pub duration_micros: u64,
+    /// What it used; present where the run asked for it.
+    pub usage: Option<Usage>,
+}
+
+/// What an execution used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Usage {
+    /// Processor time of all its processes, in microseconds.
+    pub cpu_micros: u64,
+    /// The most memory that was charged to its group at once, in bytes: that of an initialised interpreter too.
+    pub peak_memory_bytes: u64,
+}
+
+/// A part of a streamed execution's output.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Output {
+    /// Position of its stdin in [`Run::stdins`].
+    pub index: u32,
+    /// To which stream it was written.
+    pub stream: Stream,
+    /// What was written: 1 to [`crate::limits::MAX_CHUNK_BYTES`] bytes.
+    pub bytes: Bytes,
+}
+
+/// An output stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stream {
+    /// Descriptor 1.
+    Stdout,
+    /// Descriptor 2.
+    Stderr,
+}
+
+/// A file that an execution left.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Fetched {
+    /// Position of the execution's stdin in [`Run::stdins`].
+    pub index: u32,
+    /// Its path beneath the job directory.
+    pub name: String,
+    /// Its length when it was looked at, in bytes.
+    pub size: u64,
+    /// What it holds, or why that does not come.
+    pub content: Content,
+}
+
+/// What a file holds, or why that does not come.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Content {
+    /// All of it.
+    Bytes(Bytes),
+    /// Nothing, for this reason.
+    Omitted(Omitted),
+}
+
+/// Why a file does not come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Omitted {
+    /// It, or it with those before it, is longer than is returned.
+    TooLarge,
+    /// There are more than are returned, or more than are looked at.
+    TooMany,
+    /// It could not be read.
+    Unreadable,
 }
 
 /// How an execution ended.

@@ -175,17 +175,7 @@ impl ApiError {
     /// As an answer. Logged in the span of the request, which has its id.
     pub(crate) fn respond(&self, trace_id: &TraceId) -> Response {
         let status = self.status();
-        let mut error = chain(self);
-        if let Self::Internal(reason) = self {
-            error = format!("{error}: {reason}");
-        }
-        if self.is_fault() {
-            let hint = self.hint();
-            tracing::error!(error, hint, "a request failed");
-        } else {
-            tracing::debug!(error, "a request was refused");
-        }
-        let failure = Failure::new(&self.page(&trace_id.0), &trace_id.0);
+        let failure = self.failure(trace_id);
         let mut response = (status, Json(failure)).into_response();
         if let Some(after) = self.retry_after() {
             let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);
@@ -196,6 +186,21 @@ impl ApiError {
         }
         response.extensions_mut().insert(Refused { code: self.code() });
         response
+    }
+
+    /// As the page says it, for an answer whose status has been told. Logged like an answer.
+    pub(crate) fn failure(&self, trace_id: &TraceId) -> Failure {
+        let mut error = chain(self);
+        if let Self::Internal(reason) = self {
+            error = format!("{error}: {reason}");
+        }
+        if self.is_fault() {
+            let hint = self.hint();
+            tracing::error!(error, hint, "a request failed");
+        } else {
+            tracing::debug!(error, "a request was refused");
+        }
+        Failure::new(&self.page(&trace_id.0), &trace_id.0)
     }
 
     /// What the operator can do about it.

@@ -23,6 +23,7 @@ pub mod operations;
 mod routes;
 mod service;
 mod settings;
+mod text;
 pub mod tokens;
 mod trace;
 mod types;

@@ -4,7 +4,7 @@ use engine::{
     Languages,
     request::{
         MEMORY_MIB, TIMEOUT_SECONDS,
-        limits::{MAX_ARGS, MAX_EXECUTIONS, MAX_FILE_NAME_BYTES, MAX_FILES, MAX_STDIN_BYTES},
+        limits::{MAX_ARGS, MAX_EXECUTIONS, MAX_FETCH, MAX_FILE_NAME_BYTES, MAX_FILES, MAX_STDIN_BYTES},
     },
 };
 use serde_json::{Value, json};
@@ -184,6 +184,14 @@ fn request_schema(stdin: &Value) -> Value {
             limit.",
         "minimum": MEMORY_MIB.start(), "maximum": MEMORY_MIB.end(),
     });
+    let glob = json!({
+        "type": "string", "minLength": 1, "maxLength": MAX_FILE_NAME_BYTES, "pattern": GLOB_PATTERN, "example": "*.png",
+    });
+    let fetch = json!({
+        "type": "array", "description": "Files that the program leaves and the answer is to hold: paths beneath the job \
+            directory, or globs (`*`, `?`, `[…]`, `{a,b}`, `**` for directories too). At most 64 files, 4 MiB together.",
+        "items": glob, "maxItems": MAX_FETCH,
+    });
     json!({
         "type": "object",
         "properties": {
@@ -194,6 +202,7 @@ fn request_schema(stdin: &Value) -> Value {
             "args": nullable(arguments),
             "timeout": nullable(timeout),
             "memory_mb": nullable(memory),
+            "fetch": nullable(fetch),
         },
         "required": ["language"],
         "oneOf": [
@@ -210,6 +219,9 @@ fn request_schema(stdin: &Value) -> Value {
 
 /// Relative, with no empty part and no part that is `.` or `..`; no NUL.
 const NAME_PATTERN: &str = r"^(?!/)(?!.*//)(?!(.*/)?\.{1,2}(/|$))(?!.*/$)[^\u0000]+$";
+
+/// The same, maybe with `./` before it, and with no `!` at its beginning.
+const GLOB_PATTERN: &str = r"^(\./)?(?![!/])(?!.*//)(?!(.*/)?\.{1,2}(/|$))(?!.*/$)[^\u0000]+$";
 
 /// What [`crate::operations::RegistryImage`] takes: `[registry/]name[/name…][:tag][@digest]`, and no file of the host.
 const IMAGE_PATTERN: &str = concat!(

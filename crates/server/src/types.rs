@@ -3,7 +3,7 @@
 //! Types of which nothing is made are there for the `OpenAPI` document alone; tests compare them with what is really said.
 
 use engine::{
-    Answer,
+    Answer, OmittedFile, ReturnedFile,
     answer::{Dropped, ExecutionAnswer},
     pool::{KindStatus, PoolStatus},
 };
@@ -35,6 +35,10 @@ pub(crate) struct RunAnswer {
     trailing_newlines_omitted: Option<u64>,
     /// How many bytes of output were not kept, where there are any.
     dropped: Option<DroppedBytes>,
+    /// The files that it left and `fetch` asked for, in order of name.
+    files: Option<Vec<ReturnedFileInfo>>,
+    /// Those that are not returned, where there are any.
+    files_omitted: Option<Vec<OmittedFileInfo>>,
     /// What it read; in a batch alone.
     stdin: Option<String>,
     /// The request's id.
@@ -54,9 +58,35 @@ impl From<Dropped> for DroppedBytes {
     }
 }
 
+/// A file that a program left.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct ReturnedFileInfo {
+    /// Its path beneath the job directory.
+    #[schema(example = "plots/a.png")]
+    name: String,
+    /// What kind of file it is: images by what they hold, others by their name.
+    #[schema(example = "image/png")]
+    media_type: String,
+    /// Its length, in bytes.
+    size: u64,
+    /// What it holds, as base64.
+    content: String,
+}
+
+/// A file that was asked for and is not returned.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct OmittedFileInfo {
+    /// Its path beneath the job directory; `.` for all that were not looked at.
+    name: String,
+    /// Its length, in bytes, as far as it is known.
+    size: u64,
+    /// `too_large`, `too_many` or `unreadable`.
+    reason: String,
+}
+
 /// One answer, or a list of them for a batch.
 #[derive(Serialize, ToSchema)]
-#[expect(dead_code, reason = "engine::Answer is what is written")]
+#[expect(dead_code, clippy::large_enum_variant, reason = "engine::Answer is what is written")]
 #[serde(untagged)]
 pub(crate) enum RunAnswers {
     One(RunAnswer),
@@ -100,6 +130,14 @@ pub(crate) struct ExecuteAnswer {
     /// How many bytes of output were not kept, where there are any.
     #[serde(skip_serializing_if = "Option::is_none")]
     dropped: Option<DroppedBytes>,
+    /// The files that it left and `fetch` asked for, in order of name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Vec<ReturnedFileInfo>>)]
+    files: Option<Vec<ReturnedFile>>,
+    /// Those that are not returned, where there are any.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(value_type = Option<Vec<OmittedFileInfo>>)]
+    files_omitted: Vec<OmittedFile>,
     /// The request's id.
     trace_id: String,
 }
@@ -117,6 +155,8 @@ impl ExecuteAnswer {
             trailing_newlines_omitted: Some(execution.trailing_newlines_omitted)
                 .filter(|omitted| *omitted > 0),
             dropped: execution.dropped.map(DroppedBytes::from),
+            files: execution.files,
+            files_omitted: execution.files_omitted,
             trace_id: execution.trace_id,
         }
     }

@@ -90,6 +90,7 @@ fn answers(message: HostMessage) -> Vec<GuestMessage> {
         HostMessage::Prepare(_) => vec![GuestMessage::Prepared { initialised: false }],
         HostMessage::Reseed { .. } => vec![GuestMessage::Reseeded],
         HostMessage::Run(run) => executed(&run),
+        HostMessage::Input { .. } | HostMessage::Signal { .. } => Vec::new(),
     }
 }
 
@@ -107,6 +108,7 @@ fn executed(run: &Run) -> Vec<GuestMessage> {
             stdout: Captured { bytes: Bytes(output.as_bytes().to_vec()), dropped: 0 },
             stderr: Captured::default(),
             duration_micros: 1,
+            usage: None,
         }));
     }
     answers.push(GuestMessage::Finished);

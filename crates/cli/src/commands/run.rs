@@ -158,7 +158,7 @@ async fn answer(
     let wanted = (&request.language.name, machine, start);
     fetch_missing(bucket, &engine, global, wanted).await;
     let machine = machine.unwrap_or_else(|| best_machine(&engine, &request));
-    match engine.run(&request, machine, start, &trace_id).await {
+    match engine.run(&request, machine, start, &trace_id, None).await {
         Ok(outcome) => {
             output::json(&outcome.answer)?;
             Ok(ExitCode::from(if matches!(outcome.answer, Answer::Failed(_)) { HOST } else { DONE }))

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use protocol::{
     Bytes,
     limits::DEFAULT_OUTPUT_BYTES,
-    message::{File, Interpreter, Limits, Prepare, Process, Run, Runtime, WarmUp},
+    message::{File, Interpreter, Limits, Options, Prepare, Process, Run, Runtime, WarmUp},
 };
 use serde::Deserialize;
 use store::Language;
@@ -96,6 +96,7 @@ impl LanguageSpec {
                 timeout_millis: REHEARSAL_TIMEOUT_MILLIS,
                 output_bytes: DEFAULT_OUTPUT_BYTES as u64,
             },
+            options: Options::default(),
         })
     }
 }

@@ -24,6 +24,7 @@ use crate::{
     Engine, Outcome, Phases, Request, Session, Start,
     error::RunError,
     execution::{self, Job},
+    live::Live,
 };
 
 /// How long the end of the last microVMs may take, once nobody waits for them.
@@ -213,6 +214,16 @@ impl Pool {
 
     /// Runs `request` in a microVM of its own. Dropping the future ends the microVM.
     pub async fn run(&self, request: &Request, admission: Admission) -> Result<Outcome, PoolError> {
+        self.serve(request, admission, None).await
+    }
+
+    /// The same, and tells of it where somebody watches.
+    pub async fn serve(
+        &self,
+        request: &Request,
+        admission: Admission,
+        live: Option<&mut Live>,
+    ) -> Result<Outcome, PoolError> {
         let since = Instant::now();
         let Admission { tenant, machine, trace_id } = admission;
         let executions = request.executions();
@@ -226,11 +237,11 @@ impl Pool {
             return Err(PoolError::Refused(Refusal::Stopping));
         };
         let restored = session.restored;
-        let executions = session.run(request, &Job::of(&trace_id)).await;
+        let streamed = live.is_some();
+        let report = session.serve(request, &Job::of(&trace_id), live).await;
         let phases = Phases { queue, ..session.phases() };
-        handed.end = if executions.is_ok() { Discard::Served } else { Discard::Failed };
-        let executions = executions?;
-        let answer = execution::answer(request, executions, &trace_id);
+        handed.end = if report.is_ok() { Discard::Served } else { Discard::Failed };
+        let answer = execution::answer(request, report?, &trace_id, streamed);
         Ok(Outcome { answer, phases, restored })
     }
 

@@ -251,6 +251,9 @@ mod tests {
             exit_code: Some(0),
             trailing_newlines_omitted: 0,
             dropped: None,
+            files: None,
+            files_omitted: Vec::new(),
+            usage: None,
             stdin: None,
             trace_id: "mine-1".to_owned(),
         }

@@ -19,4 +19,4 @@ pub use families::Metrics;
 pub use recorded::{RequestTrace, Traces};
 
 pub(crate) use families::HttpAnswered;
-pub(crate) use recorded::Recorded;
+pub(crate) use recorded::{Recorded, micros};

@@ -9,9 +9,12 @@ use axum::{
     http::{HeaderMap, Uri},
     response::{IntoResponse as _, Response},
 };
-use engine::{RequestError, request::Stdin};
+use engine::{Outcome, RequestError, request::Stdin};
 
-use super::run::{Asked, answer};
+use super::{
+    run::{Asked, answer, text},
+    stream::{self, Asking},
+};
 use crate::{
     error::ApiError,
     service::{Shared, peer},
@@ -20,13 +23,18 @@ use crate::{
 };
 
 /// Runs a program once, in a microVM of its own.
+///
+/// With `Accept: text/event-stream` the answer is a stream of events, as that of `run`.
 #[utoipa::path(
     post,
     path = "/api/v1/execute",
     tag = "run",
     request_body(content = crate::openapi::ExecuteRequest, content_type = "application/json"),
     responses(
-        (status = 200, description = "It ran, however it ended", body = ExecuteAnswer),
+        (status = 200, description = "It ran, however it ended", content(
+            (ExecuteAnswer = "application/json"),
+            (String = "text/event-stream"),
+        )),
         (status = 400, description = "E006, E007: not a request that can be run", body = Failed),
         (status = 401, description = "E003, E004: token invalid or missing", body = Failed),
         (status = 403, description = "E011: the token does not allow it", body = Failed),
@@ -45,19 +53,29 @@ pub(super) async fn execute(
     uri: Uri,
     body: Body,
 ) -> Response {
-    let asked = Asked { headers: &headers, uri: &uri, peer: peer(connection.as_deref()) };
-    let only_one = |request: &engine::Request| match request.stdin {
+    let peer = peer(connection.as_deref());
+    if stream::is_wanted(&headers) {
+        let asking = Asking { headers, uri, peer, body };
+        let render = |outcome| text(&flat(outcome)?);
+        return stream::respond(shared, trace_id, asking, only_one, render).await;
+    }
+    let asked = Asked { headers: &headers, uri: &uri, peer };
+    match answer(&shared, &trace_id, asked, body, only_one, None).await.and_then(flat) {
+        Ok(answer) => Json(answer).into_response(),
+        Err(error) => error.respond(&trace_id),
+    }
+}
+
+fn only_one(request: &engine::Request) -> Result<(), RequestError> {
+    match request.stdin {
         Stdin::One(_) => Ok(()),
         Stdin::Batch(_) => {
             Err(RequestError::Invalid("stdin: a string is asked for; /api/v1/run takes lists".to_owned()))
         }
-    };
-    let outcome = match answer(&shared, &trace_id, asked, body, only_one).await {
-        Ok(outcome) => outcome,
-        Err(error) => return error.respond(&trace_id),
-    };
-    match ExecuteAnswer::only(outcome.answer, outcome.phases.queue) {
-        Some(answer) => Json(answer).into_response(),
-        None => ApiError::Internal("an answer without an execution".to_owned()).respond(&trace_id),
     }
+}
+
+fn flat(outcome: Outcome) -> Result<ExecuteAnswer, ApiError> {
+    let answer = ExecuteAnswer::only(outcome.answer, outcome.phases.queue);
+    answer.ok_or_else(|| ApiError::Internal("an answer without an execution".to_owned()))
 }

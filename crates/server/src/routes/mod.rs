@@ -14,6 +14,7 @@ mod rootfs;
 mod run;
 mod snapshots;
 mod status;
+mod stream;
 #[cfg(test)]
 mod tests;
 

@@ -11,9 +11,13 @@ use axum::{
 };
 use engine::{
     Outcome, Request, RequestError,
+    live::Live,
     pool::{Admission, PoolError},
 };
 
+use serde::Serialize;
+
+use super::stream::{self, Asking};
 use crate::{
     body::Received,
     caller::Asker,
@@ -26,13 +30,19 @@ use crate::{
 };
 
 /// Runs a program, once for each stdin, in a microVM of its own.
+///
+/// With `Accept: text/event-stream` the answer is a stream of events: `started`, then `stdout` and `stderr` as the program
+/// writes them, each with `index` (which stdin) and `text`, then `result`, the answer as it is without a stream, or `error`.
 #[utoipa::path(
     post,
     path = "/api/v1/run",
     tag = "run",
     request_body(content = crate::openapi::RunRequest, content_type = "application/json"),
     responses(
-        (status = 200, description = "It ran, however it ended; a list for a batch", body = RunAnswers),
+        (status = 200, description = "It ran, however it ended; a list for a batch", content(
+            (RunAnswers = "application/json"),
+            (String = "text/event-stream"),
+        )),
         (status = 400, description = "E006, E007: not a request that can be run", body = Failed),
         (status = 401, description = "E003, E004: token invalid or missing", body = Failed),
         (status = 403, description = "E011: the token does not allow it", body = Failed),
@@ -51,11 +61,21 @@ pub(super) async fn run(
     uri: Uri,
     body: Body,
 ) -> Response {
-    let asked = Asked { headers: &headers, uri: &uri, peer: peer(connection.as_deref()) };
-    match answer(&shared, &trace_id, asked, body, |_| Ok(())).await {
+    let peer = peer(connection.as_deref());
+    if stream::is_wanted(&headers) {
+        let asking = Asking { headers, uri, peer, body };
+        return stream::respond(shared, trace_id, asking, |_| Ok(()), |outcome| text(&outcome.answer)).await;
+    }
+    let asked = Asked { headers: &headers, uri: &uri, peer };
+    match answer(&shared, &trace_id, asked, body, |_| Ok(()), None).await {
         Ok(outcome) => Json(outcome.answer).into_response(),
         Err(error) => error.respond(&trace_id),
     }
+}
+
+/// As the last event of a stream has it.
+pub(super) fn text(answer: &impl Serialize) -> Result<String, ApiError> {
+    serde_json::to_string(answer).map_err(|error| ApiError::Internal(error.to_string()))
 }
 
 /// How a request came, besides its body.
@@ -65,17 +85,18 @@ pub(super) struct Asked<'a> {
     pub(super) peer: Option<std::net::IpAddr>,
 }
 
-/// The way of a request from its body to its answer, recorded.
+/// The way of a request from its body to its answer, recorded, and told of where somebody watches.
 pub(super) async fn answer(
     shared: &Shared,
     trace_id: &TraceId,
     asked: Asked<'_>,
     body: Body,
     check: impl FnOnce(&Request) -> Result<(), RequestError>,
+    live: Option<&mut Live>,
 ) -> Result<Outcome, ApiError> {
     let parent = ParentSpan::of(asked.headers);
     let mut recorded = Recorded::begin(&shared.metrics, shared.traces.as_deref(), trace_id, parent);
-    let answered = unrecorded(shared, trace_id, asked, body, check, &mut recorded).await;
+    let answered = unrecorded(shared, trace_id, asked, body, check, live, &mut recorded).await;
     recorded.end(answered.as_ref());
     answered
 }
@@ -86,6 +107,7 @@ async fn unrecorded(
     Asked { headers, uri, peer }: Asked<'_>,
     body: Body,
     check: impl FnOnce(&Request) -> Result<(), RequestError>,
+    live: Option<&mut Live>,
     recorded: &mut Recorded<'_>,
 ) -> Result<Outcome, ApiError> {
     let asker = Asker::of(shared, headers, uri, peer).await?;
@@ -102,7 +124,7 @@ async fn unrecorded(
     let permit = asker.admit(shared, &request, machine).await?;
     let admission = Admission { tenant: asker.tenant(), machine, trace_id: trace_id.0.clone() };
     recorded.queued();
-    match shared.pool.run(&request, admission).await {
+    match shared.pool.serve(&request, admission, live).await {
         Ok(outcome) => Ok(outcome),
         Err(error) => {
             if let (Some(permit), PoolError::Refused(_) | PoolError::Start(_)) = (permit, &error)

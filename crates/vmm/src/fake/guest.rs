@@ -10,19 +10,16 @@ use std::{
 
 use protocol::{
     GENERATION,
-    frame::{self, FrameError, HEADER_BYTES},
-    message::{Captured, Execution, GuestMessage, HostMessage, Outcome, Process, Run},
+    frame::FrameError,
+    message::{Captured, Execution, GuestMessage, HostMessage, Outcome, Process, Run, Usage},
 };
 use rustix::process::Signal;
-use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::UnixStream,
-    sync::watch,
-};
+use tokio::{net::UnixStream, sync::watch};
 
 use super::{
     backend::{FakeSettings, pause},
     control::{FakeControl, Step},
+    conversation::Conversation,
     script::{self, Misbehaviour},
 };
 use crate::backend::Exit;
@@ -30,17 +27,12 @@ use crate::backend::Exit;
 /// What a job may use of a memory that is not there, in bytes.
 const JOB_MEMORY_BYTES: u64 = 400 << 20;
 
-/// How much of a message is read at once. Most are shorter.
-const READ_BYTES: usize = 8 << 10;
-
 /// No length of a frame, whichever byte it begins with.
 const GARBAGE: [u8; 64] = [0xff; 64];
 
 /// The guest of one microVM.
 pub(super) struct Guest {
-    stream: UnixStream,
-    /// What was read and is not understood yet.
-    buffer: Vec<u8>,
+    conversation: Conversation,
     control: Arc<FakeControl>,
     crashes: watch::Receiver<()>,
     settings: FakeSettings,
@@ -60,8 +52,7 @@ impl Guest {
         initialised: Arc<AtomicBool>,
     ) -> Self {
         Self {
-            stream,
-            buffer: Vec::new(),
+            conversation: Conversation::over(stream),
             crashes: control.crashes(),
             identity: control.new_identity(),
             control,
@@ -85,7 +76,7 @@ impl Guest {
     async fn converse(&mut self) -> Exit {
         loop {
             // Upon what it cannot read, as upon the end, the agent ends, and with it the guest.
-            let Ok(message) = self.receive().await else { return Exit::GuestShutdown };
+            let Ok(message) = self.conversation.receive().await else { return Exit::GuestShutdown };
             let answered = match message {
                 HostMessage::Hello { generation: _ } => {
                     let job_memory_bytes = JOB_MEMORY_BYTES;
@@ -111,6 +102,8 @@ impl Guest {
                     Ok(answered) => answered,
                     Err(exit) => return exit,
                 },
+                // What they were for has ended meanwhile.
+                HostMessage::Input { .. } | HostMessage::Signal { .. } => Ok(()),
             };
             if answered.is_err() {
                 return Exit::GuestShutdown;
@@ -133,6 +126,7 @@ impl Guest {
                 stdout,
                 stderr,
                 duration_micros: 1,
+                usage: None,
             }));
         }
         answers.push(GuestMessage::Finished);
@@ -149,22 +143,35 @@ impl Guest {
         let process = self.process(run);
         let mut answers = Vec::new();
         for (index, stdin) in run.stdins.iter().enumerate() {
-            let world = script::World { run, stdin: &stdin.0, identity: self.identity, process };
+            let world = script::World {
+                run,
+                index: number(index),
+                stdin: &stdin.0,
+                identity: self.identity,
+                process,
+            };
             let since = Instant::now();
-            match script::run(&world).await {
-                Ok(ran) => answers.push(GuestMessage::Execution(Execution {
-                    index: number(index),
-                    outcome: ran.outcome,
-                    stdout: ran.stdout,
-                    stderr: ran.stderr,
-                    duration_micros: micros(since.elapsed()),
-                })),
+            match script::run(&world, &mut self.conversation).await {
+                Ok(ran) => {
+                    answers.extend(ran.files.into_iter().map(GuestMessage::File));
+                    let duration_micros = micros(since.elapsed());
+                    let usage = Usage { cpu_micros: duration_micros, peak_memory_bytes: 1 << 20 };
+                    answers.push(GuestMessage::Execution(Execution {
+                        index: number(index),
+                        outcome: ran.outcome,
+                        stdout: ran.stdout,
+                        stderr: ran.stderr,
+                        duration_micros,
+                        usage: run.options.usage.then_some(usage),
+                    }));
+                }
                 Err(Misbehaviour::Crash) => return Err(CRASH),
                 Err(Misbehaviour::Shutdown) => return Err(Exit::GuestShutdown),
                 Err(Misbehaviour::Garbage) => {
-                    return Ok(self.stream.write_all(&GARBAGE).await.map_err(FrameError::Io));
+                    return Ok(self.conversation.write(&GARBAGE).await);
                 }
                 Err(Misbehaviour::Silence) => std::future::pending().await,
+                Err(Misbehaviour::Channel(error)) => return Ok(Err(error)),
                 Err(Misbehaviour::Fail(reason)) => return Ok(self.send(&[failed(&reason)]).await),
             }
             // Each answer when it is there, but the last one together with the end.
@@ -192,33 +199,8 @@ impl Guest {
         }
     }
 
-    async fn receive(&mut self) -> Result<HostMessage, FrameError> {
-        let mut needed = HEADER_BYTES;
-        loop {
-            if let Some(header) = self.buffer.first_chunk::<HEADER_BYTES>() {
-                needed = HEADER_BYTES + frame::body_length(*header)?;
-                if self.buffer.len() >= needed {
-                    let message = frame::decode(&self.buffer[HEADER_BYTES..needed]);
-                    self.buffer.drain(..needed);
-                    return message;
-                }
-            }
-            self.buffer.reserve(READ_BYTES.max(needed - self.buffer.len()));
-            match self.stream.read_buf(&mut self.buffer).await {
-                Ok(0) => return Err(FrameError::Closed),
-                Ok(_) => {}
-                Err(source) => return Err(FrameError::Io(source)),
-            }
-        }
-    }
-
-    /// Sends messages in one write.
     async fn send(&mut self, messages: &[GuestMessage]) -> Result<(), FrameError> {
-        let mut frames = Vec::new();
-        for message in messages {
-            frames.extend(frame::encode(message)?);
-        }
-        self.stream.write_all(&frames).await.map_err(FrameError::Io)
+        self.conversation.send(messages).await
     }
 }
 

@@ -13,6 +13,7 @@
 
 mod backend;
 mod control;
+mod conversation;
 mod guest;
 mod machine;
 pub mod script;

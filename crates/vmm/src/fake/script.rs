@@ -7,12 +7,13 @@
 //! print TEXT     writes TEXT and a newline to stdout
 //! print('TEXT')  the same, as Python has it: literals of strings, and products of whole numbers
 //! error TEXT     writes TEXT and a newline to stderr
-//! stdin          copies stdin to stdout
+//! stdin          copies stdin to stdout; of an interactive run, all that comes until its end
 //! args           writes the arguments, a blank between two, and a newline to stdout
 //! identity       writes a number that no other microVM of this backend has, and a newline to stdout
 //! process        writes which process runs it: initialised, fork or fresh
 //! sleep MILLIS   waits, as long as the time limit lets it
 //! flood N        writes N bytes to stdout
+//! file NAME TEXT leaves a file that holds TEXT, for runs that fetch NAME or `**/*`
 //! exit N         ends with this status
 //! signal N       is killed by this signal
 //! memory         needs more memory than there is
@@ -27,12 +28,20 @@
 
 use std::time::Duration;
 
-use protocol::message::{Captured, Outcome, Run};
-use tokio::time::{Instant, sleep_until};
+use protocol::{
+    Bytes,
+    frame::FrameError,
+    limits::MAX_CHUNK_BYTES,
+    message::{Captured, Content, Fetched, GuestMessage, HostMessage, Outcome, Output as Chunk, Run, Stream},
+};
+use tokio::time::{Instant, sleep_until, timeout_at};
+
+use super::conversation::Conversation;
 
 /// What a program finds when it runs.
 pub(super) struct World<'a> {
     pub(super) run: &'a Run,
+    pub(super) index: u32,
     pub(super) stdin: &'a [u8],
     pub(super) identity: u64,
     pub(super) process: &'static str,
@@ -43,6 +52,7 @@ pub(super) struct Ran {
     pub(super) outcome: Outcome,
     pub(super) stdout: Captured,
     pub(super) stderr: Captured,
+    pub(super) files: Vec<Fetched>,
 }
 
 /// What a guest does that its host cannot rely upon not to happen.
@@ -52,6 +62,8 @@ pub(super) enum Misbehaviour {
     Garbage,
     Silence,
     Fail(String),
+    /// None: the host has gone.
+    Channel(FrameError),
 }
 
 /// What one line comes to.
@@ -67,10 +79,16 @@ enum Next {
 struct Output {
     captured: Captured,
     limit: u64,
+    /// What is to be sent at once.
+    stream: Option<Stream>,
+    unsent: Vec<u8>,
 }
 
 impl Output {
     fn write(&mut self, bytes: &[u8]) {
+        if self.stream.is_some() {
+            self.unsent.extend_from_slice(bytes);
+        }
         let room = self.limit - self.captured.bytes.0.len() as u64;
         let kept = usize::try_from(room).map_or(bytes.len(), |room| room.min(bytes.len()));
         self.captured.bytes.0.extend_from_slice(&bytes[..kept]);
@@ -84,6 +102,9 @@ impl Output {
         let length = self.captured.bytes.0.len() + usize::try_from(kept).unwrap_or_default();
         self.captured.bytes.0.resize(length, b'x');
         self.captured.dropped += count - kept;
+        if self.stream.is_some() {
+            self.unsent.resize(self.unsent.len() + usize::try_from(count).unwrap_or_default(), b'x');
+        }
     }
 
     fn line(&mut self, text: &str) {
@@ -97,17 +118,24 @@ struct Interpreter<'a> {
     deadline: Instant,
     stdout: Output,
     stderr: Output,
+    files: Vec<Fetched>,
+    host: &'a mut Conversation,
 }
 
 /// Runs the program of a request once.
-pub(super) async fn run(world: &World<'_>) -> Result<Ran, Misbehaviour> {
+pub(super) async fn run(world: &World<'_>, host: &mut Conversation) -> Result<Ran, Misbehaviour> {
     let limits = world.run.limits;
-    let output = || Output { captured: Captured::default(), limit: limits.output_bytes };
+    let output = |stream| {
+        let stream = world.run.options.stream.then_some(stream);
+        Output { captured: Captured::default(), limit: limits.output_bytes, stream, unsent: Vec::new() }
+    };
     let deadline = Instant::now() + Duration::from_millis(limits.timeout_millis);
-    let mut interpreter = Interpreter { world, deadline, stdout: output(), stderr: output() };
+    let (stdout, stderr) = (output(Stream::Stdout), output(Stream::Stderr));
+    let mut interpreter = Interpreter { world, deadline, stdout, stderr, files: Vec::new(), host };
     let outcome = interpreter.program().await?;
-    let Interpreter { stdout, stderr, .. } = interpreter;
-    Ok(Ran { outcome, stdout: stdout.captured, stderr: stderr.captured })
+    interpreter.send().await?;
+    let Interpreter { stdout, stderr, files, .. } = interpreter;
+    Ok(Ran { outcome, stdout: stdout.captured, stderr: stderr.captured, files })
 }
 
 impl Interpreter<'_> {
@@ -120,7 +148,7 @@ impl Interpreter<'_> {
         let text = String::from_utf8_lossy(&file.content.0);
         for (index, line) in text.lines().enumerate() {
             match self.line(line.trim()).await {
-                Next::Line => {}
+                Next::Line => self.send().await?,
                 Next::End(outcome) => return Ok(outcome),
                 Next::Misbehave(misbehaviour) => return Err(misbehaviour),
                 Next::Unknown => {
@@ -146,7 +174,8 @@ impl Interpreter<'_> {
             },
             ("print", text) => self.stdout.line(text),
             ("error", text) => self.stderr.line(text),
-            ("stdin", "") => self.stdout.write(self.world.stdin),
+            ("stdin", "") => return self.copy_stdin().await,
+            ("file", file) => self.file(file),
             ("args", "") => self.stdout.line(&self.world.run.args.join(" ")),
             ("identity", "") => self.stdout.line(&self.world.identity.to_string()),
             ("process", "") => self.stdout.line(self.world.process),
@@ -160,6 +189,56 @@ impl Interpreter<'_> {
             _ => return Next::Unknown,
         }
         Next::Line
+    }
+
+    /// Sends what was written, where that is sent at once.
+    async fn send(&mut self) -> Result<(), Misbehaviour> {
+        for output in [&mut self.stdout, &mut self.stderr] {
+            let Some(stream) = output.stream else { continue };
+            let unsent = std::mem::take(&mut output.unsent);
+            for bytes in unsent.chunks(MAX_CHUNK_BYTES) {
+                let chunk = Chunk { index: self.world.index, stream, bytes: Bytes(bytes.to_vec()) };
+                self.host.send(&[GuestMessage::Output(chunk)]).await.map_err(Misbehaviour::Channel)?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn copy_stdin(&mut self) -> Next {
+        self.stdout.write(self.world.stdin);
+        while self.world.run.options.interactive {
+            if let Err(misbehaviour) = self.send().await {
+                return Next::Misbehave(misbehaviour);
+            }
+            match timeout_at(self.deadline, self.host.receive()).await {
+                Err(_) => return Next::End(Outcome::TimedOut),
+                Ok(Err(error)) => return Next::Misbehave(Misbehaviour::Channel(error)),
+                Ok(Ok(HostMessage::Input { bytes, end })) => {
+                    self.stdout.write(&bytes.0);
+                    if end {
+                        break;
+                    }
+                }
+                Ok(Ok(HostMessage::Signal { signal })) => return Next::End(Outcome::Killed { signal }),
+                Ok(Ok(_)) => {
+                    return Next::Misbehave(Misbehaviour::Fail("something else was asked".to_owned()));
+                }
+            }
+        }
+        Next::Line
+    }
+
+    fn file(&mut self, file: &str) {
+        let (name, text) = file.split_once(' ').unwrap_or((file, ""));
+        if self.world.run.options.fetch.iter().any(|glob| glob == name || glob == "**/*") {
+            let (name, size) = (name.to_owned(), text.len() as u64);
+            self.files.push(Fetched {
+                index: self.world.index,
+                name,
+                size,
+                content: Content::Bytes(text.into()),
+            });
+        }
     }
 
     async fn with_number(&mut self, word: &str, number: &str) -> Next {

@@ -10,8 +10,8 @@ use protocol::{
     Bytes, GENERATION,
     frame::{self, HEADER_BYTES},
     message::{
-        Execution, File, GuestMessage, HostMessage, Interpreter, Limits, Outcome, Prepare, Process, Run,
-        Runtime, WarmUp,
+        Execution, File, GuestMessage, HostMessage, Interpreter, Limits, Options, Outcome, Prepare, Process,
+        Run, Runtime, WarmUp,
     },
 };
 use tokio::{
@@ -60,6 +60,7 @@ fn program(text: &str, stdins: &[&str]) -> Run {
         args: Vec::new(),
         stdins: stdins.iter().map(|stdin| Bytes::from(*stdin)).collect(),
         limits: Limits { timeout_millis: 10_000, output_bytes: 100 },
+        options: Options::default(),
     }
 }
 

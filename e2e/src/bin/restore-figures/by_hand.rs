@@ -15,7 +15,7 @@ use engine::Phases;
 use protocol::{
     Bytes, GENERATION, frame,
     limits::ENTROPY_BYTES,
-    message::{HostMessage, Limits, Process, Run},
+    message::{HostMessage, Limits, Options, Process, Run},
 };
 use serde::Deserialize;
 use serde_json::json;
@@ -146,6 +146,7 @@ fn conversation() -> Vec<(String, u32)> {
         args: Vec::new(),
         stdins: request.stdins(),
         limits: Limits { timeout_millis: 60_000, output_bytes: 1 << 20 },
+        options: Options::default(),
     });
     [(hello, 1), (reseed, 1), (run, 2)]
         .map(|(message, answers)| {
