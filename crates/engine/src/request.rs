@@ -399,7 +399,8 @@ mod tests {
         assert_eq!(request.timeout, DEFAULT_TIMEOUT);
         assert!(read(&with_files(&["main.py", "package/__init__.py", "package/mod.py", "ünï.py"])).is_ok());
         assert!(read(&json!({ "language": "python", "code": "", "stdin": null, "args": null })).is_ok());
-        let fetches = read(&json!({ "language": "python", "code": "", "fetch": ["./a.png", "out/**/*.{png,svg}"] }));
+        let fetches =
+            read(&json!({ "language": "python", "code": "", "fetch": ["./a.png", "out/**/*.{png,svg}"] }));
         assert_eq!(fetches.unwrap().fetch, ["a.png", "out/**/*.{png,svg}"]);
     }
 

@@ -15,7 +15,7 @@ use e2e::{
         idle, in_process, one_at_a_time, own_share,
         report::{HEAD, Section},
         service::Service,
-        sustained,
+        streaming, sustained,
     },
     running::Process,
 };
@@ -37,6 +37,12 @@ struct Options {
     /// How often Hello World is measured.
     #[arg(long, default_value_t = 100)]
     pairs: u32,
+    /// How often the first byte of a stream is measured.
+    #[arg(long, default_value_t = 50)]
+    streams: u32,
+    /// How much is streamed at once, in MiB.
+    #[arg(long, default_value_t = 100)]
+    streamed_mb: usize,
     /// How many connections idle.
     #[arg(long, default_value_t = 1000)]
     idle: usize,
@@ -107,6 +113,8 @@ async fn measure(options: &Options, target: &Target, process: &Process) -> Resul
     let one_at_a_time = one_at_a_time::measure(target, options.pairs).await?;
     println!("{HEAD}");
     show(one_at_a_time.section());
+    eprintln!("streamed output");
+    show(streaming::measure(target, process, options.streams, options.streamed_mb << 20).await?.section());
     eprintln!("{} idle connections", options.idle);
     show(idle::measure(target, process, options.idle).await?.section());
     eprintln!("{} requests at once", options.burst);

@@ -11,11 +11,13 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::{
     Method, Request, StatusCode,
     client::conn::http1::{SendRequest, handshake},
-    header::{AUTHORIZATION, CONTENT_TYPE, HOST, RETRY_AFTER},
+    header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, RETRY_AFTER},
 };
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::{net::TcpStream, task::JoinHandle, time::timeout};
+
+use super::events::Events;
 
 /// How long an answer may take. Longer than any that is right: what takes as long is lost.
 const PATIENCE: Duration = Duration::from_secs(300);
@@ -69,21 +71,39 @@ impl Connection {
         self.send(Method::GET, path, Bytes::new()).await
     }
 
+    /// Posts `body` to `path`, and gives the answer as it comes. The connection can be used again when it is read.
+    pub async fn stream(&mut self, path: &str, body: &Value) -> Result<Events> {
+        let request = self.request(Method::POST, path, body.to_string().into(), "text/event-stream")?;
+        let answered = async {
+            self.sender.ready().await?;
+            Events::of(self.sender.send_request(request).await?).await
+        };
+        timeout(PATIENCE, answered)
+            .await
+            .context("no answer in time")?
+            .with_context(|| format!("ask for {path}"))
+    }
+
     /// Posts `body` to `path`.
     pub async fn post(&mut self, path: &str, body: &Value) -> Result<Reply> {
         self.send(Method::POST, path, body.to_string().into()).await
     }
 
-    async fn send(&mut self, method: Method, path: &str, body: Bytes) -> Result<Reply> {
+    fn request(&self, method: Method, path: &str, body: Bytes, accept: &str) -> Result<Request<Full<Bytes>>> {
         let mut request = Request::builder()
             .method(method)
             .uri(path)
             .header(HOST, self.target.address.to_string())
+            .header(ACCEPT, accept)
             .header(CONTENT_TYPE, "application/json");
         if let Some(token) = &self.target.token {
             request = request.header(AUTHORIZATION, format!("Bearer {token}"));
         }
-        let request = request.body(Full::new(body)).context("make a request")?;
+        request.body(Full::new(body)).context("make a request")
+    }
+
+    async fn send(&mut self, method: Method, path: &str, body: Bytes) -> Result<Reply> {
+        let request = self.request(method, path, body, "application/json")?;
         let answered = async {
             self.sender.ready().await?;
             let since = Instant::now();

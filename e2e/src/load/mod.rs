@@ -8,6 +8,7 @@
 //! idle            connections on which nothing happens
 //! burst           many requests at once
 //! sustained       callers that never rest
+//! streaming       output as it is written
 //! own_share       what is ours of a request, where microVMs cost nothing
 //! report          the table
 //! ```
@@ -16,6 +17,7 @@
 
 pub mod burst;
 pub mod client;
+pub mod events;
 pub mod idle;
 pub mod in_process;
 pub mod one_at_a_time;
@@ -24,6 +26,7 @@ pub mod programs;
 pub mod report;
 pub mod service;
 pub mod status;
+pub mod streaming;
 pub mod sustained;
 #[cfg(test)]
 mod tests;
