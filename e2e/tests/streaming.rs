@@ -171,3 +171,35 @@ print(input())
     assert!(plain.get("files").is_none(), "{plain}");
     assert_eq!(service.stop().unwrap().code, 0);
 }
+
+#[test]
+fn the_command_shows_output_as_it_is_written() {
+    let host = TestHost::prepared().copy();
+    let code = "import sys, time\nprint('first', flush=True)\nsys.stderr.write('error\\n')\ntime.sleep(2)\n\
+                print('last')\nsys.exit(3)";
+    let run = ["run", "--lang", "python", "--code", code, "--stream"];
+    let mut command = host.command(&run);
+    let mut child =
+        command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn().unwrap();
+    let mut stdout = child.stdout.take().unwrap();
+    let mut first = [0; 6];
+    stdout.read_exact(&mut first).unwrap();
+    let since = Instant::now();
+    assert_eq!(&first, b"first\n");
+    let mut rest = String::new();
+    stdout.read_to_string(&mut rest).unwrap();
+    assert_eq!(rest, "last\n");
+    assert!(since.elapsed() > Duration::from_millis(1800), "{:?}", since.elapsed());
+    let ended = child.wait_with_output().unwrap();
+    let stderr = String::from_utf8(ended.stderr).unwrap();
+    assert!(stderr.contains("error\n") && stderr.contains("exit status 3 after 2."), "{stderr}");
+    assert_eq!(ended.status.code(), Some(0), "it ran: how it ended is the program's business");
+
+    let ended = host.ended(&[&run[..], &["--json", "--fetch", "*.py"]].concat());
+    let events: Vec<Value> = ended.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let names: Vec<&str> = events.iter().map(|event| event["event"].as_str().unwrap()).collect();
+    assert_eq!(names, ["started", "stdout", "stderr", "stdout", "result"], "{ended:?}");
+    assert_eq!(events[1]["data"], json!({ "index": 0, "text": "first\n" }));
+    assert_eq!(events[4]["data"]["exitCode"], 3);
+    assert_eq!(events[4]["data"]["files"][0]["name"], "main.py");
+}

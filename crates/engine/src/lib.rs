@@ -23,6 +23,7 @@ pub mod pool;
 pub mod request;
 mod slots;
 mod snapshots;
+mod text;
 
 pub use answer::{Answer, Exception, Failure};
 pub use engine::{Engine, EngineSettings, Standby, Start};
@@ -33,3 +34,4 @@ pub use languages::{LanguageSpec, Languages};
 pub use request::{Request, RequestError};
 pub use slots::Room;
 pub use snapshots::{SnapshotStatus, machine, size};
+pub use text::Utf8;

@@ -144,6 +144,11 @@ impl Request {
         Self::check(fields, languages)
     }
 
+    /// The same, and it wants these files back: paths and globs beneath the job directory.
+    pub fn fetching(self, globs: Vec<String>) -> Result<Self, RequestError> {
+        Ok(Self { fetch: check_fetch(globs)?, ..self })
+    }
+
     /// How many executions it is.
     pub fn executions(&self) -> u32 {
         u32::try_from(self.stdin.all().len()).unwrap_or(u32::MAX)

@@ -138,3 +138,75 @@ impl Drop for Live<'_> {
         let _ = self.channel.set_nonblocking(false);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::{fd::OwnedFd, unix::net::UnixStream};
+
+    use super::*;
+
+    fn streamed(interactive: bool) -> Options {
+        Options { stream: true, interactive, ..Options::default() }
+    }
+
+    /// Reads one message.
+    fn read(host: &mut UnixStream) -> GuestMessage {
+        host.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        frame::read(host).unwrap()
+    }
+
+    #[test]
+    fn a_host_that_does_not_read_leaves_one_chunk_waiting_and_gets_it_later() {
+        let (mut host, guest) = UnixStream::pair().unwrap();
+        let mut channel = Channel::over(OwnedFd::from(guest));
+        let chunk = [b'x'; 60_000];
+        let mut sent = 0;
+        {
+            let mut live = Live::of(&mut channel, 0, &streamed(false)).unwrap().unwrap();
+            while live.is_free() {
+                live.send(Stream::Stdout, &chunk).unwrap();
+                sent += 1;
+                assert!(sent < 1000, "a socket without an end");
+            }
+            let (_, flags) = live.events(true).unwrap();
+            assert_eq!(flags, PollFlags::OUT);
+            let reader = std::thread::spawn(move || {
+                for _ in 0..sent {
+                    let GuestMessage::Output(output) = read(&mut host) else { panic!("no output") };
+                    assert_eq!(output.bytes.0, chunk);
+                }
+                host
+            });
+            live.drain().unwrap();
+            assert!(live.is_free() && live.events(true).is_none());
+            host = reader.join().unwrap();
+        }
+        // What follows waits again where it has to.
+        channel.send(&GuestMessage::Finished).unwrap();
+        assert_eq!(read(&mut host), GuestMessage::Finished);
+    }
+
+    #[test]
+    fn input_and_signals_are_heard_when_they_are_there_and_nothing_else_is_taken() {
+        let (mut host, guest) = UnixStream::pair().unwrap();
+        let mut channel = Channel::over(OwnedFd::from(guest));
+        let mut live = Live::of(&mut channel, 0, &streamed(true)).unwrap().unwrap();
+        assert!(live.hear().unwrap().is_none());
+        frame::write(&mut host, &HostMessage::Input { bytes: "a".into(), end: true }).unwrap();
+        assert!(matches!(live.hear().unwrap(), Some(Said::Input(bytes, true)) if bytes == b"a"));
+        frame::write(&mut host, &HostMessage::Signal { signal: 15 }).unwrap();
+        assert!(matches!(live.hear().unwrap(), Some(Said::Signal(Signal::TERM))));
+        frame::write(&mut host, &HostMessage::Hello { generation: 1 }).unwrap();
+        assert!(live.hear().is_err());
+        drop(host);
+        assert!(live.hear().unwrap().is_none());
+        assert!(live.events(true).is_none(), "nobody is listened to any more");
+    }
+
+    #[test]
+    fn nothing_is_streamed_that_nobody_asked_for() {
+        let (_host, guest) = UnixStream::pair().unwrap();
+        let mut channel = Channel::over(OwnedFd::from(guest));
+        assert!(Live::of(&mut channel, 0, &Options::default()).unwrap().is_none());
+    }
+}

@@ -23,7 +23,6 @@ pub mod operations;
 mod routes;
 mod service;
 mod settings;
-mod text;
 pub mod tokens;
 mod trace;
 mod types;

@@ -25,7 +25,7 @@ use axum::{
     },
 };
 use engine::{
-    Outcome, Request, RequestError,
+    Outcome, Request, RequestError, Utf8,
     live::{Event as Happened, Live},
 };
 use futures_util::{Stream, future::BoxFuture, stream};
@@ -34,7 +34,7 @@ use tokio::sync::mpsc;
 use tracing::{Instrument as _, Span};
 
 use super::run::{Asked, answer};
-use crate::{error::ApiError, metrics::micros, service::Shared, text::Utf8, trace::TraceId};
+use crate::{error::ApiError, metrics::micros, service::Shared, trace::TraceId};
 
 /// How long a request may wait before its answer begins, so that what is refused at once is so with a status of its own.
 const HEAD_PATIENCE: Duration = Duration::from_secs(1);

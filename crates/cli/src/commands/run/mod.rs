@@ -1,5 +1,7 @@
 //! `infra.operator host` and `infra.operator run`: one request, one answer.
 
+mod stream;
+
 use std::{
     io::Read as _,
     path::{Path, PathBuf},
@@ -7,10 +9,13 @@ use std::{
 };
 
 use anyhow::Context as _;
-use engine::{Answer, Engine, Failure as FailedAnswer, Languages, Request, RequestError, RunError, Start};
+use engine::{
+    Answer, Engine, Failure as FailedAnswer, Languages, Request, RequestError, RunError, Start, live::Live,
+};
 use uuid::Uuid;
 use vmm::MachineSpec;
 
+use self::stream::Shown;
 use super::storage::fetch_missing;
 use crate::{
     bucket::BucketArgs,
@@ -48,6 +53,18 @@ struct Program {
     /// How long the program may run, in seconds (1 to 300) [default: 10]
     #[arg(long, value_name = "SECONDS")]
     timeout: Option<f64>,
+
+    /// A file that the program leaves and the answer is to hold, by its path or as a glob; can be given several times
+    #[arg(long, value_name = "GLOB")]
+    fetch: Vec<String>,
+
+    /// Shows output as the program writes it, instead of the answer at its end
+    #[arg(long)]
+    stream: bool,
+
+    /// With --stream: a line of JSON for each event, as the service tells them; the last one holds the answer
+    #[arg(long, requires = "stream")]
+    json: bool,
 }
 
 /// Arguments of `host`.
@@ -75,6 +92,7 @@ pub(crate) struct HostArgs {
 #[command(after_help = "Examples:
   infra.operator run --file main.py
   infra.operator run --lang python --code 'print(input())' --stdin Alice
+  infra.operator run --file train.py --stream --timeout 120
   echo '{\"language\": \"python\", \"code\": \"print(6 * 7)\"}' | infra.operator run --request -")]
 pub(crate) struct RunArgs {
     /// The program's language [default: what the file's name says]
@@ -83,7 +101,7 @@ pub(crate) struct RunArgs {
     #[command(flatten)]
     program: Program,
     /// A file that holds a whole request as JSON; - for stdin
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["code", "file", "stdin", "timeout"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["code", "file", "stdin", "timeout", "fetch"])]
     request: Option<PathBuf>,
     #[command(flatten)]
     bucket: BucketArgs,
@@ -92,12 +110,14 @@ pub(crate) struct RunArgs {
 /// Runs `host`.
 pub(super) async fn host(args: HostArgs, global: &Global) -> Result<ExitCode, Failure> {
     let start = if args.snapshot { Start::Snapshot } else { Start::Boot };
+    let shown = args.program.shown();
     let request = args.program.request(&args.lang)?;
-    answer(request, Some(args.machine.into()), start, &args.bucket, global).await
+    answer(request, (Some(args.machine.into()), start, shown), &args.bucket, global).await
 }
 
 /// Runs `run`.
 pub(super) async fn run(args: RunArgs, global: &Global) -> Result<ExitCode, Failure> {
+    let shown = args.program.shown();
     let request = if let Some(file) = &args.request {
         let file = file.clone();
         let text = blocking(move || read_bounded(&file)).await?;
@@ -111,10 +131,15 @@ pub(super) async fn run(args: RunArgs, global: &Global) -> Result<ExitCode, Fail
     };
     let machine = request.as_ref().ok().and_then(|request| request.memory_mib);
     let machine = machine.map(|memory_mib| MachineSpec { memory_mib, ..DEFAULT_MACHINE });
-    answer(request, machine, Start::Best, &args.bucket, global).await
+    answer(request, (machine, Start::Best, shown), &args.bucket, global).await
 }
 
 impl Program {
+    /// How output is shown while it is written, if it is.
+    fn shown(&self) -> Option<Shown> {
+        self.stream.then_some(if self.json { Shown::AsJson } else { Shown::AsWritten })
+    }
+
     fn request(self, language: &str) -> Result<Result<Request, RequestError>, Failure> {
         let code = match (self.code, self.file) {
             (Some(code), _) => code,
@@ -126,7 +151,8 @@ impl Program {
                 return Err(Failure::usage(anyhow::anyhow!("there is no program")).hint(hint));
             }
         };
-        Ok(Request::from_code(language, code, self.stdin, self.timeout, &Languages::built_in()))
+        let request = Request::from_code(language, code, self.stdin, self.timeout, &Languages::built_in());
+        Ok(request.and_then(|request| request.fetching(self.fetch)))
     }
 }
 
@@ -134,8 +160,7 @@ impl Program {
 /// the exit status what kind it is.
 async fn answer(
     request: Result<Request, RequestError>,
-    machine: Option<MachineSpec>,
-    start: Start,
+    (machine, start, shown): (Option<MachineSpec>, Start, Option<Shown>),
     bucket: &BucketArgs,
     global: &Global,
 ) -> Result<ExitCode, Failure> {
@@ -158,13 +183,30 @@ async fn answer(
     let wanted = (&request.language.name, machine, start);
     fetch_missing(bucket, &engine, global, wanted).await;
     let machine = machine.unwrap_or_else(|| best_machine(&engine, &request));
-    match engine.run(&request, machine, start, &trace_id, None).await {
+    let ran = if let Some(shown) = shown {
+        let (mut live, events) = Live::watched();
+        let running = engine.run(&request, machine, start, &trace_id, Some(&mut live));
+        match stream::show(shown, events, running, &trace_id).await? {
+            Some(ran) => ran,
+            None => return Ok(ExitCode::from(DONE)),
+        }
+    } else {
+        engine.run(&request, machine, start, &trace_id, None).await
+    };
+    match ran {
         Ok(outcome) => {
-            output::json(&outcome.answer)?;
+            match shown {
+                Some(shown) => stream::ended(shown, &outcome.answer)?,
+                None => output::json(&outcome.answer)?,
+            }
             Ok(ExitCode::from(if matches!(outcome.answer, Answer::Failed(_)) { HOST } else { DONE }))
         }
         Err(error) => {
-            output::json(&FailedAnswer::new(&global.typed(&error.page(&trace_id)), &trace_id))?;
+            let failed = FailedAnswer::new(&global.typed(&error.page(&trace_id)), &trace_id);
+            match shown {
+                Some(Shown::AsJson) => stream::line("error", &failed)?,
+                _ => output::json(&failed)?,
+            }
             Err(told(error))
         }
     }

@@ -2,14 +2,14 @@
 
 /// Decodes UTF-8 whose characters may be cut at the end of a part. What is no UTF-8 becomes U+FFFD.
 #[derive(Debug, Default)]
-pub(crate) struct Utf8 {
+pub struct Utf8 {
     /// The beginning of a character: at most three bytes.
     rest: Vec<u8>,
 }
 
 impl Utf8 {
     /// The text that is complete now.
-    pub(crate) fn push(&mut self, bytes: &[u8]) -> String {
+    pub fn push(&mut self, bytes: &[u8]) -> String {
         let mut joined = std::mem::take(&mut self.rest);
         joined.extend_from_slice(bytes);
         let mut text = String::with_capacity(joined.len());
@@ -31,7 +31,7 @@ impl Utf8 {
     }
 
     /// What stands for a character that was begun and has no end.
-    pub(crate) fn finish(&mut self) -> &'static str {
+    pub fn finish(&mut self) -> &'static str {
         if std::mem::take(&mut self.rest).is_empty() { "" } else { "\u{fffd}" }
     }
 }
