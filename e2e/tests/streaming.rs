@@ -14,7 +14,13 @@ use e2e::{
     },
     service::Service,
 };
+use engine::{
+    Answer, Exception, Languages, Request, Start,
+    live::{Event, Input, Live},
+};
 use serde_json::{Value, json};
+use tokio::sync::mpsc::Receiver;
+use vmm::MachineSpec;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -202,4 +208,58 @@ fn the_command_shows_output_as_it_is_written() {
     assert_eq!(events[1]["data"], json!({ "index": 0, "text": "first\n" }));
     assert_eq!(events[4]["data"]["exitCode"], 3);
     assert_eq!(events[4]["data"]["files"][0]["name"], "main.py");
+}
+
+/// Waits until the program has written `text`.
+async fn written(events: &mut Receiver<Event>, text: &str) {
+    let mut seen = String::new();
+    while !seen.ends_with(text) {
+        let event = tokio::time::timeout(PATIENCE, events.recv()).await.expect("in time").expect("an event");
+        if let Event::Output(output) = event {
+            seen.push_str(std::str::from_utf8(&output.bytes.0).unwrap());
+        }
+    }
+}
+
+#[test]
+fn an_interactive_program_gets_input_and_signals_while_it_runs() {
+    let host = TestHost::prepared().copy();
+    let engine = host.engine();
+    let request = |code: &str| {
+        let request =
+            json!({ "language": "python", "code": code, "stdin": "begin\n", "timeout": 60 }).to_string();
+        let mut request = Request::from_json(request.as_bytes(), &Languages::built_in()).unwrap();
+        request.usage = true;
+        request
+    };
+    let machine = MachineSpec { memory_mib: 512, vcpus: 1 };
+    let echo = request("import sys\nfor line in sys.stdin: print('got', line, end='', flush=True)");
+    let ended = block_on(async {
+        let (mut live, mut events, input) = Live::interactive();
+        let talk = async {
+            written(&mut events, "got begin\n").await;
+            input.send(Input::Bytes(b"Alice\n".to_vec())).await.unwrap();
+            written(&mut events, "got Alice\n").await;
+            input.send(Input::End).await.unwrap();
+        };
+        tokio::join!(engine.run(&echo, machine, Start::Snapshot, "echo", Some(&mut live)), talk).0
+    });
+    let Answer::One(answer) = ended.unwrap().answer else { panic!("one answer to one stdin") };
+    assert_eq!((answer.stdout.as_str(), answer.exit_code), ("got begin\ngot Alice\n", Some(0)));
+    let usage = answer.usage.unwrap();
+    assert!(usage.cpu_micros > 0 && usage.peak_memory_bytes > 1 << 20, "{usage:?}");
+
+    let waits = request("import time\nprint('ready', flush=True)\nwhile True: time.sleep(1)");
+    let ended = block_on(async {
+        let (mut live, mut events, input) = Live::interactive();
+        let talk = async {
+            written(&mut events, "ready\n").await;
+            // More than the program, which reads none of it, has room for: a signal comes through all the same.
+            input.send(Input::Bytes(vec![b'x'; 500_000])).await.unwrap();
+            input.send(Input::Signal(15)).await.unwrap();
+        };
+        tokio::join!(engine.run(&waits, machine, Start::Snapshot, "waits", Some(&mut live)), talk).0
+    });
+    let Answer::One(answer) = ended.unwrap().answer else { panic!("one answer to one stdin") };
+    assert_eq!(answer.exception, Some(Exception::Killed(15)));
 }
