@@ -100,9 +100,11 @@ async fn serve_one(
 ) {
     let (stream, in_request) = HeadDeadline::over(stream, connections.header_timeout);
     let service = hyper::service::service_fn(move |request: Request<Incoming>| {
-        let answering = in_request.begin();
+        let answering = Arc::new(in_request.begin());
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(ConnectInfo(peer));
+        // For what goes on after the answer's head: a connection that becomes something else.
+        request.extensions_mut().insert(Arc::clone(&answering));
         let answered = router.clone().oneshot(request);
         async move {
             let answered = answered.await;
@@ -128,5 +130,61 @@ async fn serve_one(
     };
     if let Err(error) = served {
         tracing::debug!(%peer, error = engine::chain(&error), "a connection ended");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::{response::IntoResponse as _, routing::get};
+    use bytes::Bytes;
+    use futures_util::{StreamExt as _, stream};
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+
+    const HEAD_PATIENCE: Duration = Duration::from_millis(100);
+
+    /// An answer that takes six times as long as a head may.
+    async fn slow() -> axum::response::Response {
+        let parts = stream::iter(0..6).then(|part| async move {
+            tokio::time::sleep(HEAD_PATIENCE).await;
+            Ok::<_, std::convert::Infallible>(Bytes::from(format!("part {part}\n")))
+        });
+        Body::from_stream(parts).into_response()
+    }
+
+    #[tokio::test]
+    async fn who_sends_the_next_request_during_an_answer_gets_that_to_its_end() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let connections = Connections { header_timeout: HEAD_PATIENCE, ..Connections::default() };
+        let listening = Listening::over(listener, connections);
+        let address = listening.address().unwrap();
+        let (stop, cut) = (CancellationToken::new(), CancellationToken::new());
+        let router = Router::new().route("/", get(slow));
+        let serving = tokio::spawn(listening.serve(router, stop.clone(), cut));
+        let mut client = TcpStream::connect(address).await.unwrap();
+        client.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"part 0\n\r\n") {
+            assert_ne!(
+                client.read_buf(&mut answer).await.unwrap(),
+                0,
+                "{}",
+                String::from_utf8_lossy(&answer)
+            );
+        }
+        client.write_all(b"GET / HTT").await.unwrap();
+        while !answer.ends_with(b"0\r\n\r\n") {
+            assert_ne!(
+                client.read_buf(&mut answer).await.unwrap(),
+                0,
+                "{}",
+                String::from_utf8_lossy(&answer)
+            );
+        }
+        assert!(String::from_utf8(answer).unwrap().contains("part 5"));
+        drop(client);
+        stop.cancel();
+        serving.await.unwrap();
     }
 }
