@@ -117,6 +117,21 @@ fn a_program_waits_for_who_reads_slowly_and_ends_in_time_where_nobody_does() {
 }
 
 #[test]
+fn a_stream_without_output_says_that_it_lives() {
+    let host = TestHost::prepared().copy();
+    let service = Service::start(&host, &[]).unwrap();
+    let request = json!({ "language": "python", "code": "import time\ntime.sleep(11)", "timeout": 60 });
+    block_on(async {
+        let mut connection = Connection::open(&target(&service)).await.unwrap();
+        let mut events = connection.stream(programs::PATH, &request).await.unwrap();
+        while events.next().await.unwrap().unwrap().name != "result" {}
+        assert!(events.heartbeats() >= 1);
+        assert!(events.next().await.unwrap().is_none(), "the result is the last event");
+    });
+    assert_eq!(service.stop().unwrap().code, 0);
+}
+
+#[test]
 fn who_goes_away_from_a_stream_ends_its_program() {
     let host = TestHost::prepared().copy();
     let service = Service::start(&host, &[]).unwrap();
