@@ -205,14 +205,22 @@ fn text(captured: Captured) -> String {
     }
 }
 
-/// The names of signal(7), for x86-64.
-fn signal_name(signal: u8) -> Option<&'static str> {
-    const NAMES: [&str; 31] = [
-        "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2", "PIPE",
-        "ALRM", "TERM", "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG", "XCPU", "XFSZ",
-        "VTALRM", "PROF", "WINCH", "IO", "PWR", "SYS",
-    ];
-    NAMES.get(usize::from(signal).checked_sub(1)?).copied()
+/// The signals of signal(7) from 1 on, for x86-64, without `SIG`.
+const SIGNALS: [&str; 31] = [
+    "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2", "PIPE",
+    "ALRM", "TERM", "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG", "XCPU", "XFSZ",
+    "VTALRM", "PROF", "WINCH", "IO", "PWR", "SYS",
+];
+
+/// The name of a signal, without `SIG`.
+pub fn signal_name(signal: u8) -> Option<&'static str> {
+    SIGNALS.get(usize::from(signal).checked_sub(1)?).copied()
+}
+
+/// The number of the signal of this name, without `SIG`.
+pub fn signal_number(name: &str) -> Option<u8> {
+    let position = SIGNALS.iter().position(|signal| *signal == name)?;
+    u8::try_from(position + 1).ok()
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! The engine: requests in, answers out.
 
-use std::{collections::BTreeMap, fs::File, sync::Arc, time::Instant};
+use std::{collections::BTreeMap, fs::File, os::unix::fs::MetadataExt as _, sync::Arc, time::Instant};
 
 use images::{KernelBundle, rootfs::RootfsDetails};
 use store::{DataDirectory, Language, snapshot::Catalogue};
@@ -54,6 +54,14 @@ pub struct Engine {
     prefix: String,
 }
 
+/// Tells one image from another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ImageIdentity {
+    device: u64,
+    inode: u64,
+    changed: (i64, i64),
+}
+
 impl Engine {
     /// An engine. Nothing is touched until something is asked of it.
     pub fn new(settings: EngineSettings) -> Self {
@@ -77,6 +85,16 @@ impl Engine {
     /// Whether a language has an image, without which none of its programs can be run.
     pub fn has_image(&self, language: &Language) -> bool {
         self.data.image(language).is_file()
+    }
+
+    /// Which image a language has: another one is another.
+    pub fn image_identity(&self, language: &Language) -> Option<ImageIdentity> {
+        let file = std::fs::metadata(self.data.image(language)).ok().filter(std::fs::Metadata::is_file)?;
+        Some(ImageIdentity {
+            device: file.dev(),
+            inode: file.ino(),
+            changed: (file.ctime(), file.ctime_nsec()),
+        })
     }
 
     /// The snapshots.

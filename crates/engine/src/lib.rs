@@ -26,7 +26,7 @@ mod snapshots;
 mod text;
 
 pub use answer::{Answer, Exception, Failure};
-pub use engine::{Engine, EngineSettings, Standby, Start};
+pub use engine::{Engine, EngineSettings, ImageIdentity, Standby, Start};
 pub use error::{CreateSnapshotError, Fate, NotPrepared, RunError, chain};
 pub use execution::{Job, Outcome, Phases, Session};
 pub use files::{Files, OmittedFile, ReturnedFile};

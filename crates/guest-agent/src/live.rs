@@ -159,7 +159,7 @@ mod tests {
     fn a_host_that_does_not_read_leaves_one_chunk_waiting_and_gets_it_later() {
         let (mut host, guest) = UnixStream::pair().unwrap();
         let mut channel = Channel::over(OwnedFd::from(guest));
-        let chunk = [b'x'; 60_000];
+        let chunk = vec![b'x'; 60_000];
         let mut sent = 0;
         {
             let mut live = Live::of(&mut channel, 0, &streamed(false)).unwrap().unwrap();

@@ -161,6 +161,14 @@ impl ApiError {
         }
     }
 
+    /// What the client is told, without a code where it is about what the client said: for APIs of others.
+    pub(crate) fn plain(&self, trace_id: &TraceId) -> String {
+        match self {
+            Self::Request(RequestError::Invalid(what)) => what.clone(),
+            other => other.page(&trace_id.0),
+        }
+    }
+
     /// The code of its message, for metrics.
     pub(crate) fn code(&self) -> String {
         self.page("").chars().take_while(|c| *c != ':').collect()

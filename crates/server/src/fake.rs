@@ -20,7 +20,7 @@ use tower::ServiceExt as _;
 use vmm::fake::{Fake, FakeSettings};
 
 use crate::{
-    Connections, Metrics, Policy, Service, Settings,
+    Compatible, Connections, Metrics, Policy, Service, Settings,
     operations::{
         Administration, AdministrationError, BucketName, ImageInfo, RemoteImageInfo, RemoteSnapshotInfo,
         SnapshotInfo, Task,
@@ -168,6 +168,7 @@ impl Lab {
             traces: None,
             connections: Connections::default(),
             administration: Some(Arc::clone(&performer) as _),
+            compatible: Compatible::default(),
         });
         let router = service.router();
         Self { performer, service, router, _directory: directory }

@@ -12,6 +12,7 @@
 mod administrator;
 mod body;
 mod caller;
+mod compatible;
 mod error;
 #[cfg(test)]
 mod fake;
@@ -31,5 +32,5 @@ pub use listen::Listening;
 pub use metrics::{Metrics, RequestTrace, Traces};
 pub use openapi::document;
 pub use service::Service;
-pub use settings::{Connections, Policy, Settings};
+pub use settings::{Compatible, Connections, PistonLimits, Policy, Settings};
 pub use trace::ParentSpan;

@@ -119,7 +119,7 @@ async fn serve_one(
         .header_read_timeout(connections.idle_timeout.max(connections.header_timeout))
         .max_buf_size(MAX_HEAD_BYTES)
         .half_close(false);
-    let connection = builder.serve_connection(TokioIo::new(stream), service);
+    let connection = builder.serve_connection(TokioIo::new(stream), service).with_upgrades();
     tokio::pin!(connection);
     let served: Result<(), hyper::Error> = tokio::select! {
         served = connection.as_mut() => served,

@@ -31,6 +31,8 @@ use crate::routes;
         (name = "operations", description = "Long work, followed and cancelled; for administrators"),
         (name = "status", description = "What the service does"),
         (name = "health", description = "For supervisors and load balancers; without a token"),
+        (name = "piston", description = "The API of Piston, version 2, for its clients; can be switched off"),
+        (name = "sandbox_fusion", description = "`run_code` of SandboxFusion, for its clients; can be switched off"),
         (name = "documentation", description = "This document, and a page that shows it; without a token"),
     ),
 )]
@@ -41,6 +43,17 @@ pub(crate) struct RunRequest;
 
 /// The request of `execute`: the same, with one stdin.
 pub(crate) struct ExecuteRequest;
+
+/// The request of Piston's `execute`, which [`crate::compatible::piston`] reads.
+pub(crate) struct PistonRequest;
+
+impl PartialSchema for PistonRequest {
+    fn schema() -> RefOr<Schema> {
+        RefOr::T(Schema::default())
+    }
+}
+
+impl ToSchema for PistonRequest {}
 
 impl PartialSchema for RunRequest {
     fn schema() -> RefOr<Schema> {
@@ -68,6 +81,7 @@ pub fn document() -> Value {
     schemas["RunRequest"] = request_schema(&stdin_of_run());
     schemas["ExecuteRequest"] =
         request_schema(&json!({ "type": ["string", "null"], "maxLength": MAX_STDIN_BYTES }));
+    schemas["PistonRequest"] = piston_schema();
     say_more_of_administration(schemas);
     let items = document["paths"].as_object_mut().into_iter().flat_map(|paths| paths.values_mut());
     let operations = items.filter_map(Value::as_object_mut).flat_map(|item| item.values_mut());
@@ -98,6 +112,39 @@ fn say_more_of_administration(schemas: &mut Value) {
     for exchange in ["UploadImage", "DownloadImage", "UploadSnapshots", "DownloadSnapshots"] {
         schemas[exchange]["properties"]["bucket"]["pattern"] = BUCKET_PATTERN.into();
     }
+}
+
+/// What a request of Piston's API may say. What it does not know is left alone.
+fn piston_schema() -> Value {
+    let file = json!({
+        "type": "object",
+        "properties": {
+            "name": { "type": ["string", "null"], "example": "main.py" },
+            "content": { "type": "string", "example": "print(6 * 7)" },
+            "encoding": { "type": ["string", "null"], "enum": ["utf8", "base64", "hex", null] },
+        },
+        "required": ["content"],
+    });
+    let number = |what: &str| json!({ "type": ["number", "null"], "description": what });
+    json!({
+        "type": "object",
+        "properties": {
+            "language": { "type": "string", "description": "A language of `runtimes`, or an alias.", "example": "python" },
+            "version": { "type": "string", "description": "A SemVer selector: `*`, `3.x`, `3.11.2`.", "example": "*" },
+            "files": { "type": "array", "items": file, "description": "The first that is `utf8` is the program.",
+                "minItems": 1 },
+            "stdin": { "type": ["string", "null"] },
+            "args": { "type": ["array", "null"], "items": { "type": ["string", "number", "boolean"] } },
+            "run_timeout": number("How long it may run, in milliseconds."),
+            "compile_timeout": number("How long it may take to compile, in milliseconds."),
+            "run_cpu_time": number("Bounded like run_timeout, which is what ends a program."),
+            "compile_cpu_time": number("Bounded like compile_timeout."),
+            "run_memory_limit": number("In bytes; -1 for none of its own."),
+            "compile_memory_limit": number("In bytes; -1 for none of its own."),
+        },
+        "required": ["language", "version", "files"],
+        "example": { "language": "python", "version": "*", "files": [{ "content": "print(6 * 7)" }] },
+    })
 }
 
 /// A body that may be left out is nothing then; utoipa says that it may be null.

@@ -16,15 +16,17 @@ use axum::{
 };
 use engine::pool::Pool;
 use futures_util::FutureExt as _;
+use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, Span, field::Empty};
 
 use crate::{
     body::Bodies,
+    compatible::Versions,
     error::{ApiError, Refused},
     metrics::{HttpAnswered, Metrics, Traces},
     operations::Operations,
     routes,
-    settings::{Connections, Policy, Settings},
+    settings::{Compatible, Connections, Policy, Settings},
     tokens::Authority,
     trace::{TRACE_ID, TraceId},
 };
@@ -39,6 +41,10 @@ pub(crate) struct Shared {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) traces: Option<Arc<dyn Traces>>,
     pub(crate) since: Instant,
+    pub(crate) compatible: Compatible,
+    pub(crate) versions: Versions,
+    /// Ends conversations that outlive their request.
+    pub(crate) cut: CancellationToken,
     policy: RwLock<Arc<Policy>>,
 }
 
@@ -70,6 +76,9 @@ impl Service {
             metrics: settings.metrics,
             traces: settings.traces,
             since: Instant::now(),
+            compatible: settings.compatible,
+            versions: Versions::default(),
+            cut: CancellationToken::new(),
             policy: RwLock::new(Arc::new(settings.policy)),
         };
         Self { shared: Arc::new(shared) }
@@ -87,9 +96,14 @@ impl Service {
         }
     }
 
+    /// Cuts off what goes on after its request: `WebSocket`s.
+    pub fn cut(&self) {
+        self.shared.cut.cancel();
+    }
+
     /// All routes.
     pub fn router(&self) -> Router {
-        let (router, _) = routes::all().split_for_parts();
+        let (router, _) = routes::served(&self.shared.compatible).split_for_parts();
         router
             .fallback(not_found)
             .method_not_allowed_fallback(no_such_method)

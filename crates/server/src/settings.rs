@@ -27,6 +27,38 @@ pub struct Settings {
     pub connections: Connections,
     /// Who makes and exchanges images and snapshots; where there is nobody, that cannot be asked for.
     pub administration: Option<Arc<dyn Administration>>,
+    /// The APIs of others that are served as well.
+    pub compatible: Compatible,
+}
+
+/// APIs of others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Compatible {
+    /// Piston's, version 2, within these limits.
+    pub piston: Option<PistonLimits>,
+    /// `SandboxFusion`'s `run_code`.
+    pub sandbox_fusion: bool,
+}
+
+impl Default for Compatible {
+    fn default() -> Self {
+        Self { piston: Some(PistonLimits::default()), sandbox_fusion: true }
+    }
+}
+
+/// The most that clients of Piston may ask for, and get where they do not ask.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PistonLimits {
+    /// How long a program may run.
+    pub run_timeout: Duration,
+    /// How long it may take to compile.
+    pub compile_timeout: Duration,
+}
+
+impl Default for PistonLimits {
+    fn default() -> Self {
+        Self { run_timeout: Duration::from_secs(3), compile_timeout: Duration::from_secs(10) }
+    }
 }
 
 /// What requests may ask for. Can be changed while the service runs.

@@ -34,6 +34,7 @@ pub(crate) fn help(name: &'static str) -> String {
     let default = match key.fallback {
         Fallback::Auto(meaning) => format!(" [default: {meaning}]"),
         Fallback::Number(number) => format!(" [default: {number}]"),
+        Fallback::On => " [default: true]".to_owned(),
         Fallback::Text("") | Fallback::Nothing => String::new(),
         Fallback::Text(text) => format!(" [default: {text}]"),
     };

@@ -95,6 +95,8 @@ pub(super) enum Fallback {
     /// What the program decides, which is this.
     Auto(&'static str),
     Number(u64),
+    /// `true`.
+    On,
     /// A text; the empty one is allowed then, whatever the check says.
     Text(&'static str),
     /// A list of nothing.
@@ -173,6 +175,7 @@ impl Key {
         match self.fallback {
             Fallback::Auto(_) => Value::Auto,
             Fallback::Number(number) => Value::Number(number),
+            Fallback::On => Value::Switch(true),
             Fallback::Text(text) => Value::Text(text.to_owned()),
             Fallback::Nothing => Value::List(Vec::new()),
         }

@@ -29,6 +29,10 @@ pub(crate) struct Config {
     pub(crate) queue: Queue,
     /// What a request to the service may ask for.
     pub(crate) limits: Limits,
+    /// Piston's API, where it is served.
+    pub(crate) piston: Option<Piston>,
+    /// Whether `SandboxFusion`'s is.
+    pub(crate) sandbox_fusion: bool,
     /// What the service says.
     pub(crate) log: Log,
     /// Traces.
@@ -89,6 +93,8 @@ impl Config {
                 memory_mib: values.number("limits.memory")?,
                 batch: values.number("limits.batch")?,
             },
+            piston: Piston::new(&values)?,
+            sandbox_fusion: values.switch("sandbox_fusion.enabled")?,
             log: Log {
                 level: values.text("log.level")?,
                 format: values.choice("log.format")?.context("log.format is never left to the program")?,
@@ -275,6 +281,24 @@ pub(crate) struct Queue {
     pub(crate) batches: Option<usize>,
 }
 
+/// The most that Piston's clients may ask for.
+#[derive(Clone, Debug)]
+pub(crate) struct Piston {
+    pub(crate) run_timeout: Duration,
+    pub(crate) compile_timeout: Duration,
+}
+
+impl Piston {
+    fn new(values: &Values<'_>) -> Result<Option<Self>> {
+        let millis = |name| values.number(name).map(Duration::from_millis);
+        let limits = Self {
+            run_timeout: millis("piston.run_timeout")?,
+            compile_timeout: millis("piston.compile_timeout")?,
+        };
+        Ok(values.switch("piston.enabled")?.then_some(limits))
+    }
+}
+
 /// What a request to the service may ask for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Limits {
@@ -379,6 +403,10 @@ impl Values<'_> {
             Value::Switch(on) => Ok(Some(*on)),
             _ => bail!("{name} is neither true nor false"),
         }
+    }
+
+    fn switch(&self, name: &str) -> Result<bool> {
+        self.switch_or_auto(name)?.with_context(|| format!("{name} is neither true nor false"))
     }
 
     fn path(&self, name: &str) -> Result<Option<PathBuf>> {

@@ -6,7 +6,7 @@
 use super::{
     checks::{address, bucket, choices, cpu_template, endpoint, log_level, mirror, name},
     key::{
-        Fallback::{Auto, Nothing, Number as Amount, Text as Word},
+        Fallback::{Auto, Nothing, Number as Amount, On, Text as Word},
         Key,
         Kind::{self, Choice, List, Number, Path, Switch, Text},
         key,
@@ -35,7 +35,7 @@ pub(super) fn keys() -> impl Iterator<Item = &'static Key> {
 }
 
 /// All sections.
-pub(crate) static SECTIONS: [Section; 10] = [
+pub(crate) static SECTIONS: [Section; 12] = [
     Section { name: "data", documentation: "What is kept on disk.", keys: &DATA },
     Section { name: "vmm", documentation: "What microVMs run in.", keys: &VMM },
     Section { name: "api", documentation: "The service's connections.", keys: &API },
@@ -46,6 +46,16 @@ pub(crate) static SECTIONS: [Section; 10] = [
     },
     Section { name: "queue", documentation: "Requests that wait for room.", keys: &QUEUE },
     Section { name: "limits", documentation: "What a request to the service may ask for.", keys: &LIMITS },
+    Section {
+        name: "piston",
+        documentation: "The API of Piston, version 2, for clients that speak it: see compatible.md.",
+        keys: &PISTON,
+    },
+    Section {
+        name: "sandbox_fusion",
+        documentation: "SandboxFusion's run_code, for clients that speak it: see compatible.md.",
+        keys: &SANDBOX_FUSION,
+    },
     Section { name: "log", documentation: "What the service writes to stderr.", keys: &LOG },
     Section { name: "telemetry", documentation: "Traces of requests, for a collector.", keys: &TELEMETRY },
     Section { name: "registry", documentation: "Where images of others come from.", keys: &REGISTRY },
@@ -63,6 +73,10 @@ const fn count(from: u64, to: u64) -> Kind {
 
 const fn seconds(from: u64, to: u64) -> Kind {
     Number { from, to, of: "seconds" }
+}
+
+const fn milliseconds(from: u64, to: u64) -> Kind {
+    Number { from, to, of: "milliseconds" }
 }
 
 const fn mib(from: u64, to: u64) -> Kind {
@@ -274,6 +288,24 @@ static LIMITS: [Key; 3] = [
     .reloads(),
     key("limits.batch", count(1, 1000), Amount(1000), "The most executions of one batch.").reloads(),
 ];
+
+static PISTON: [Key; 3] = [
+    key("piston.enabled", Switch, On, "Whether /api/v2 and /api/v2/piston are served."),
+    key(
+        "piston.run_timeout",
+        milliseconds(1, 300_000),
+        Amount(3000),
+        "The most milliseconds that a request may ask for as run_timeout, and what it gets where it does not ask.",
+    ),
+    key(
+        "piston.compile_timeout",
+        milliseconds(1, 300_000),
+        Amount(10_000),
+        "The most milliseconds that a request may ask for as compile_timeout.",
+    ),
+];
+
+static SANDBOX_FUSION: [Key; 1] = [key("sandbox_fusion.enabled", Switch, On, "Whether /run_code is served.")];
 
 static LOG: [Key; 2] = [
     key(

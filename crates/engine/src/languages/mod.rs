@@ -44,6 +44,8 @@ pub struct LanguageSpec {
     pub interpreter: Option<Interpreter>,
     /// How often the warm-up program runs before a snapshot.
     pub warm_up_runs: u32,
+    /// A program that prints the language's version, as Semantic Versioning has it.
+    pub version_program: String,
     /// The Debian packages of its image.
     pub packages: Vec<String>,
     /// What its programs find in their environment, besides what all have.

@@ -9,10 +9,10 @@ use axum::{
     http::{HeaderMap, Uri},
     response::{IntoResponse as _, Response},
 };
-use engine::{Outcome, RequestError, request::Stdin};
+use engine::{Outcome, Request, RequestError, request::Stdin};
 
 use super::{
-    run::{Asked, answer, text},
+    run::{Asked, answer, text, understood},
     stream::{self, Asking},
 };
 use crate::{
@@ -66,9 +66,10 @@ pub(super) async fn execute(
     }
 }
 
-fn only_one(request: &engine::Request) -> Result<(), RequestError> {
+fn only_one(body: &[u8], shared: &Shared) -> Result<Request, RequestError> {
+    let request = understood(body, shared)?;
     match request.stdin {
-        Stdin::One(_) => Ok(()),
+        Stdin::One(_) => Ok(request),
         Stdin::Batch(_) => {
             Err(RequestError::Invalid("stdin: a string is asked for; /api/v1/run takes lists".to_owned()))
         }

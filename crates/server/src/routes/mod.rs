@@ -9,9 +9,11 @@ mod health;
 mod languages;
 mod metrics;
 mod operations;
+mod piston;
 mod place;
 mod rootfs;
 mod run;
+mod sandbox_fusion;
 mod snapshots;
 mod status;
 mod stream;
@@ -22,12 +24,32 @@ use std::sync::Arc;
 
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-pub(crate) use self::operations::accepted;
 use self::place::{Place, bad_query, bucket, language, named};
-use crate::service::Shared;
+pub(crate) use self::{
+    operations::accepted,
+    run::{Asked, answer},
+};
+use crate::{service::Shared, settings::Compatible};
 
 /// All of them.
 pub(crate) fn all() -> OpenApiRouter<Arc<Shared>> {
+    served(&Compatible::default())
+}
+
+/// Our own, and those of others that are switched on.
+pub(crate) fn served(compatible: &Compatible) -> OpenApiRouter<Arc<Shared>> {
+    let mut router = own();
+    if compatible.piston.is_some() {
+        router = router.merge(piston::all());
+    }
+    if compatible.sandbox_fusion {
+        router = router.merge(sandbox_fusion::all());
+    }
+    router
+}
+
+/// Our own.
+fn own() -> OpenApiRouter<Arc<Shared>> {
     OpenApiRouter::new()
         .routes(routes!(run::run))
         .routes(routes!(execute::execute))

@@ -64,10 +64,10 @@ pub(super) async fn run(
     let peer = peer(connection.as_deref());
     if stream::is_wanted(&headers) {
         let asking = Asking { headers, uri, peer, body };
-        return stream::respond(shared, trace_id, asking, |_| Ok(()), |outcome| text(&outcome.answer)).await;
+        return stream::respond(shared, trace_id, asking, understood, |outcome| text(&outcome.answer)).await;
     }
     let asked = Asked { headers: &headers, uri: &uri, peer };
-    match answer(&shared, &trace_id, asked, body, |_| Ok(()), None).await {
+    match answer(&shared, &trace_id, asked, body, understood, None).await {
         Ok(outcome) => Json(outcome.answer).into_response(),
         Err(error) => error.respond(&trace_id),
     }
@@ -79,24 +79,29 @@ pub(super) fn text(answer: &impl Serialize) -> Result<String, ApiError> {
 }
 
 /// How a request came, besides its body.
-pub(super) struct Asked<'a> {
-    pub(super) headers: &'a HeaderMap,
-    pub(super) uri: &'a Uri,
-    pub(super) peer: Option<std::net::IpAddr>,
+pub(crate) struct Asked<'a> {
+    pub(crate) headers: &'a HeaderMap,
+    pub(crate) uri: &'a Uri,
+    pub(crate) peer: Option<std::net::IpAddr>,
+}
+
+/// What the body of a request says, as the page has it.
+pub(super) fn understood(body: &[u8], shared: &Shared) -> Result<Request, RequestError> {
+    Request::from_json(body, shared.pool.engine().languages())
 }
 
 /// The way of a request from its body to its answer, recorded, and told of where somebody watches.
-pub(super) async fn answer(
+pub(crate) async fn answer(
     shared: &Shared,
     trace_id: &TraceId,
     asked: Asked<'_>,
     body: Body,
-    check: impl FnOnce(&Request) -> Result<(), RequestError>,
+    understand: impl FnOnce(&[u8], &Shared) -> Result<Request, RequestError>,
     live: Option<&mut Live>,
 ) -> Result<Outcome, ApiError> {
     let parent = ParentSpan::of(asked.headers);
     let mut recorded = Recorded::begin(&shared.metrics, shared.traces.as_deref(), trace_id, parent);
-    let answered = unrecorded(shared, trace_id, asked, body, check, live, &mut recorded).await;
+    let answered = unrecorded(shared, trace_id, asked, body, understand, live, &mut recorded).await;
     recorded.end(answered.as_ref());
     answered
 }
@@ -106,7 +111,7 @@ async fn unrecorded(
     trace_id: &TraceId,
     Asked { headers, uri, peer }: Asked<'_>,
     body: Body,
-    check: impl FnOnce(&Request) -> Result<(), RequestError>,
+    understand: impl FnOnce(&[u8], &Shared) -> Result<Request, RequestError>,
     live: Option<&mut Live>,
     recorded: &mut Recorded<'_>,
 ) -> Result<Outcome, ApiError> {
@@ -114,10 +119,9 @@ async fn unrecorded(
     // Its part of the memory for bodies is kept to the end: what it says is in the request then, while that waits too.
     let Received { bytes, room: _room } =
         shared.bodies.receive(body, shared.connections.body_timeout).await?;
-    let request = Request::from_json(&bytes, shared.pool.engine().languages())?;
+    let request = understand(&bytes, shared)?;
     drop(bytes);
     recorded.is_of(&request.language.name);
-    check(&request)?;
     let policy = shared.policy();
     check_policy(&request, &policy)?;
     let machine = shared.pool.machine_for(&request.language.name, request.memory_mib, policy.usual_machine);

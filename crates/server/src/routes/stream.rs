@@ -71,7 +71,7 @@ pub(super) async fn respond(
     shared: Arc<Shared>,
     trace_id: TraceId,
     asking: Asking,
-    check: fn(&Request) -> Result<(), RequestError>,
+    understand: fn(&[u8], &Shared) -> Result<Request, RequestError>,
     render: fn(Outcome) -> Result<String, ApiError>,
 ) -> Response {
     let (mut live, events) = Live::watched();
@@ -79,7 +79,7 @@ pub(super) async fn respond(
     let answered = async move {
         let Asking { headers, uri, peer, body } = asking;
         let asked = Asked { headers: &headers, uri: &uri, peer };
-        render(answer(&shared, &id, asked, body, check, Some(&mut live)).await?)
+        render(answer(&shared, &id, asked, body, understand, Some(&mut live)).await?)
     };
     let mut running = Running {
         events,

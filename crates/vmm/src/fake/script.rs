@@ -6,6 +6,8 @@
 //! ```text
 //! print TEXT     writes TEXT and a newline to stdout
 //! print('TEXT')  the same, as Python has it: literals of strings, and products of whole numbers
+//! import sys     says nothing
+//! print('%d.%d.%d' % sys.version_info[:3])  writes 3.11.2 and a newline to stdout
 //! error TEXT     writes TEXT and a newline to stderr
 //! stdin          copies stdin to stdout; of an interactive run, all that comes until its end
 //! args           writes the arguments, a blank between two, and a newline to stdout
@@ -113,6 +115,9 @@ impl Output {
     }
 }
 
+/// How Python is asked for its version.
+const VERSION: &str = "print('%d.%d.%d' % sys.version_info[:3])";
+
 struct Interpreter<'a> {
     world: &'a World<'a>,
     deadline: Instant,
@@ -168,6 +173,8 @@ impl Interpreter<'_> {
         match (word, rest) {
             ("", _) => {}
             _ if line.starts_with('#') => {}
+            ("import", "sys") => {}
+            _ if line == VERSION => self.stdout.line("3.11.2"),
             _ if line.starts_with("print(") => match python_print(line) {
                 Some(text) => self.stdout.line(&text),
                 None => return Next::Unknown,

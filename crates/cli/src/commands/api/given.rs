@@ -3,7 +3,7 @@
 use std::{num::NonZero, thread::available_parallelism};
 
 use engine::pool::PoolLimits;
-use server::{Connections, Policy};
+use server::{Compatible, Connections, PistonLimits, Policy};
 
 use crate::{
     config::{Config, WarmUp},
@@ -63,6 +63,15 @@ pub(super) fn policy(config: &Config) -> Policy {
         most_executions: number(config.limits.batch),
         usual_machine: DEFAULT_MACHINE,
     }
+}
+
+/// Which APIs of others are served.
+pub(super) fn compatible(config: &Config) -> Compatible {
+    let piston = config.piston.as_ref().map(|piston| PistonLimits {
+        run_timeout: piston.run_timeout,
+        compile_timeout: piston.compile_timeout,
+    });
+    Compatible { piston, sandbox_fusion: config.sandbox_fusion }
 }
 
 /// How connections are served.

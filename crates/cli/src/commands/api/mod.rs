@@ -118,6 +118,7 @@ pub(super) async fn run(args: &ApiArgs, global: &Global) -> Result<ExitCode, Fai
         traces: telemetry.clone().map(|telemetry| telemetry as Arc<dyn Traces>),
         connections: connections.clone(),
         administration: Some(Arc::new(ByCommands::new(global)?)),
+        compatible: given::compatible(config),
     });
     let listening = Listening::over(listener, connections);
     let address = listening.address().context("cannot tell where it listens").map_err(Failure::host)?;
@@ -141,6 +142,7 @@ pub(super) async fn run(args: &ApiArgs, global: &Global) -> Result<ExitCode, Fai
     if !finished {
         tracing::warn!("stopping: what still runs is cut off");
         cut.cancel();
+        service.cut();
     }
     serving.await.context("the listener failed").map_err(Failure::host)?;
     let gone = pool.gone().await;

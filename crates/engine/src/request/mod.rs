@@ -1,21 +1,23 @@
 //! What a user asks for: the page's request, checked.
 
+mod parts;
+
 use std::{collections::BTreeSet, time::Duration};
 
-pub use protocol::limits;
 use protocol::{
     Bytes,
     limits::{
         MAX_ARGS, MAX_ARGS_BYTES, MAX_BATCH_STDIN_BYTES, MAX_EXECUTIONS, MAX_FETCH, MAX_FILE_NAME_BYTES,
         MAX_FILES, MAX_FILES_BYTES, MAX_STDIN_BYTES,
     },
-    message::File,
 };
+pub use protocol::{limits, message::File};
 use serde::{
     Deserialize, Deserializer,
     de::{DeserializeOwned, Error as _},
 };
 
+pub use self::parts::Parts;
 use crate::languages::{LanguageSpec, Languages};
 
 /// How long a program may run unless its request says otherwise.
@@ -162,13 +164,23 @@ impl Request {
         let files = match (fields.files, fields.code) {
             (Some(_), Some(_)) => return Err(invalid("files and code: only one of them may be given")),
             (None, None) => return Err(invalid("files: missing (or code, for a single file)")),
-            (None, Some(code)) => vec![FileField { name: language.main_file.clone(), content: code }],
-            (Some(files), None) => files,
+            (None, Some(code)) => {
+                vec![File { name: language.main_file.clone(), content: code.into_bytes().into() }]
+            }
+            (Some(files), None) => files
+                .into_iter()
+                .map(|FileField { name, content }| File { name, content: content.into_bytes().into() })
+                .collect(),
+        };
+        let stdin = match fields.stdin {
+            None => Stdin::One(String::new()),
+            Some(StdinField::One(stdin)) => Stdin::One(stdin),
+            Some(StdinField::Batch(stdins)) => Stdin::Batch(stdins),
         };
         Ok(Self {
             files: check_files(files, &language.main_file)?,
             args: check_args(fields.args.unwrap_or_default())?,
-            stdin: check_stdin(fields.stdin)?,
+            stdin: check_stdin(stdin)?,
             timeout: check_timeout(fields.timeout)?,
             memory_mib: check_memory(fields.memory_mb)?,
             fetch: check_fetch(fields.fetch.unwrap_or_default())?,
@@ -226,14 +238,14 @@ pub fn from_json_object<T: DeserializeOwned>(text: &[u8]) -> Result<T, RequestEr
     Ok(object)
 }
 
-fn check_files(files: Vec<FileField>, main_file: &str) -> Result<Vec<File>, RequestError> {
+fn check_files(files: Vec<File>, main_file: &str) -> Result<Vec<File>, RequestError> {
     if files.is_empty() {
         return Err(invalid("files: an empty list"));
     }
     if files.len() > MAX_FILES {
         return Err(invalid(format!("files: {} of them, at most {MAX_FILES} are allowed", files.len())));
     }
-    let bytes: usize = files.iter().map(|file| file.content.len()).sum();
+    let bytes: usize = files.iter().map(|file| file.content.0.len()).sum();
     if bytes > MAX_FILES_BYTES {
         return Err(invalid(format!("files: {bytes} bytes, at most {MAX_FILES_BYTES} are allowed together")));
     }
@@ -255,10 +267,7 @@ fn check_files(files: Vec<FileField>, main_file: &str) -> Result<Vec<File>, Requ
     if !names.contains(main_file) {
         return Err(invalid(format!("files: {main_file:?} is missing: it is the program")));
     }
-    Ok(files
-        .into_iter()
-        .map(|file| File { name: file.name, content: file.content.into_bytes().into() })
-        .collect())
+    Ok(files)
 }
 
 fn check_name(name: &str) -> Result<(), String> {
@@ -297,12 +306,7 @@ fn check_args(args: Vec<String>) -> Result<Vec<String>, RequestError> {
     Ok(args)
 }
 
-fn check_stdin(stdin: Option<StdinField>) -> Result<Stdin, RequestError> {
-    let stdin = match stdin {
-        None => Stdin::One(String::new()),
-        Some(StdinField::One(stdin)) => Stdin::One(stdin),
-        Some(StdinField::Batch(stdins)) => Stdin::Batch(stdins),
-    };
+fn check_stdin(stdin: Stdin) -> Result<Stdin, RequestError> {
     let all = stdin.all();
     if all.iter().any(|stdin| stdin.len() > MAX_STDIN_BYTES) {
         return Err(RequestError::StdinTooLong);

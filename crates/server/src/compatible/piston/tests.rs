@@ -1,0 +1,165 @@
+//! Over microVMs that are tasks: see `vmm::fake::script` for what their programs are.
+
+use axum::http::StatusCode;
+use serde_json::{Value, json};
+
+use crate::fake::{Answer, Lab};
+
+async fn execute(lab: &Lab, body: &Value) -> Answer {
+    lab.ask("POST", "/api/v2/execute", &body.to_string()).await
+}
+
+/// The message of a request that is refused.
+async fn refused(lab: &Lab, body: &Value) -> String {
+    let answer = execute(lab, body).await;
+    assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{answer:?}");
+    answer.json()["message"].as_str().unwrap().to_owned()
+}
+
+fn program(content: &str) -> Value {
+    json!({ "language": "py", "version": "*", "files": [{ "content": content }] })
+}
+
+fn with(key: &str, value: Value) -> Value {
+    let mut body = program("print a");
+    body[key] = value;
+    body
+}
+
+#[tokio::test]
+async fn a_program_is_run_and_told_as_its_clients_know_it() {
+    let lab = Lab::new().await;
+    let mut answer = execute(&lab, &program("print a\nerror b\nprint c\nexit 3")).await.json();
+    for varies in ["cpu_time", "wall_time", "memory"] {
+        assert!(answer["run"][varies].take().is_number(), "{varies}");
+    }
+    assert_eq!(
+        answer,
+        json!({
+            "language": "python", "version": "3.11.2",
+            "run": { "stdout": "a\nc\n", "stderr": "b\n", "output": "a\nb\nc\n", "code": 3, "signal": null,
+                "message": "Exited with error status 3", "status": "RE",
+                "cpu_time": null, "wall_time": null, "memory": null },
+        })
+    );
+    for (content, code, signal, status) in [
+        ("print a", json!(0), Value::Null, Value::Null),
+        ("signal 11", Value::Null, json!("SIGSEGV"), json!("SG")),
+        ("memory", Value::Null, json!("SIGKILL"), json!("SG")),
+        ("flood 3000000", Value::Null, json!("SIGKILL"), json!("OL")),
+    ] {
+        let run = execute(&lab, &program(content)).await.json()["run"].clone();
+        assert_eq!((&run["code"], &run["signal"], &run["status"]), (&code, &signal, &status), "{content}");
+    }
+    let slow = json!({ "language": "python", "version": "3", "run_timeout": 50, "files": [{ "content": "sleep 9999" }] });
+    let run = execute(&lab, &slow).await.json()["run"].clone();
+    assert_eq!((&run["status"], &run["signal"]), (&json!("TO"), &json!("SIGKILL")));
+}
+
+#[tokio::test]
+async fn everything_is_refused_in_the_words_of_the_original() {
+    let lab = Lab::new().await;
+    let without = |key: &str| {
+        let mut body = program("print a");
+        body.as_object_mut().unwrap().remove(key);
+        body
+    };
+    insta::assert_snapshot!(
+        [
+            refused(&lab, &json!([])).await,
+            refused(&lab, &without("language")).await,
+            refused(&lab, &with("language", json!(7))).await,
+            refused(&lab, &without("version")).await,
+            refused(&lab, &with("version", json!(""))).await,
+            refused(&lab, &without("files")).await,
+            refused(&lab, &with("files", json!({}))).await,
+            refused(&lab, &with("files", json!([{ "name": "a" }]))).await,
+            refused(&lab, &with("files", json!([]))).await,
+            refused(&lab, &with("files", json!([{ "content": "", "encoding": "hex" }]))).await,
+            refused(&lab, &with("files", json!([{ "content": "", "name": "../../x" }]))).await,
+            refused(&lab, &with("language", json!("cobol"))).await,
+            refused(&lab, &with("version", json!("2.x"))).await,
+            refused(&lab, &with("version", json!("nonsense"))).await,
+            refused(&lab, &with("run_timeout", json!("1"))).await,
+            refused(&lab, &with("run_timeout", json!(3001))).await,
+            refused(&lab, &with("run_timeout", json!(-1))).await,
+            refused(&lab, &with("compile_timeout", json!(10001))).await,
+            refused(&lab, &with("run_cpu_time", json!(3001))).await,
+            refused(&lab, &with("run_memory_limit", json!(1e15))).await,
+            refused(&lab, &with("args", json!("a"))).await,
+            refused(&lab, &with("stdin", json!(1))).await,
+        ]
+        .join("\n")
+    );
+    let answer = lab.ask("POST", "/api/v2/execute", "{").await;
+    assert_eq!(answer.status, StatusCode::BAD_REQUEST);
+    assert!(answer.json()["message"].as_str().unwrap().starts_with("the body is not JSON"));
+}
+
+#[tokio::test]
+async fn what_clients_leave_out_or_say_carelessly_is_taken() {
+    let lab = Lab::new().await;
+    for body in [
+        with("args", Value::Null),
+        with("stdin", Value::Null),
+        with("run_timeout", json!(0)),
+        with("run_timeout", Value::Null),
+        with("run_memory_limit", json!(-1)),
+        with("compile_memory_limit", json!(-1)),
+        with("version", json!("3.x")),
+        with("version", json!(">=3.10 <4")),
+        with("unknown", json!({ "a": 1 })),
+        with("files", json!([{ "name": null, "content": "print a", "encoding": null }])),
+        with("files", json!([{ "name": "", "content": "print a", "encoding": "latin1" }])),
+        with("files", json!([{ "name": "/a/../program.py", "content": "print a" }])),
+    ] {
+        let answer = execute(&lab, &body).await;
+        assert_eq!(answer.json()["run"]["stdout"], "a\n", "{body}: {answer:?}");
+    }
+    for path in ["/api/v2/execute/", "/api/v2/piston/execute", "/api/v2/piston/execute/"] {
+        for media_type in
+            ["application/json", "text/plain;charset=UTF-8", "application/x-www-form-urlencoded"]
+        {
+            let headers = [("content-type", media_type)];
+            let answer = lab.ask_with("POST", path, &program("print a").to_string(), &headers).await;
+            assert_eq!(answer.json()["run"]["stdout"], "a\n", "{path} {media_type}");
+        }
+    }
+    for path in
+        ["/api/v2/runtimes", "/api/v2/runtimes/", "/api/v2/piston/runtimes", "/api/v2/piston/runtimes/"]
+    {
+        let runtimes = lab.ask("GET", path, "").await.json();
+        assert_eq!(
+            runtimes,
+            json!([{ "language": "python", "version": "3.11.2", "aliases": ["py", "python3"] }])
+        );
+    }
+    let packages = lab.ask("GET", "/api/v2/packages", "").await.json();
+    assert_eq!(packages, json!([{ "language": "python", "language_version": "3.11.2", "installed": true }]));
+}
+
+#[tokio::test]
+async fn the_first_text_is_the_program_whatever_its_name_and_the_others_lie_beside_it() {
+    let lab = Lab::new().await;
+    let run = async |files: Value| execute(&lab, &with("files", files)).await.json()["run"]["stdout"].clone();
+    let file = |name: &str, content: &str| json!({ "name": name, "content": content });
+    assert_eq!(run(json!([file("cool.py", "print cool")])).await, "cool\n");
+    assert_eq!(run(json!([file("a.py", "print a"), file("b.py", "print b")])).await, "a\n");
+    assert_eq!(run(json!([file("a.py", "print a"), file("main.py", "print main")])).await, "a\n");
+    assert_eq!(run(json!([file("main.py", "print old"), file("main.py", "print new")])).await, "new\n");
+    let encoded = json!([
+        { "name": "data.bin", "content": "AP8", "encoding": "base64" },
+        { "name": "more.bin", "content": "00ff", "encoding": "hex" },
+        { "name": "p.py", "content": "print p" },
+    ]);
+    assert_eq!(run(encoded).await, "p\n");
+}
+
+#[tokio::test]
+async fn arguments_and_stdin_reach_the_program() {
+    let lab = Lab::new().await;
+    let mut body = program("args\nstdin");
+    body["args"] = json!(["1", 2, true]);
+    body["stdin"] = json!("input");
+    assert_eq!(execute(&lab, &body).await.json()["run"]["stdout"], "1 2 true\ninput");
+}

@@ -1,0 +1,240 @@
+//! Piston's API: see [`crate::compatible::piston`].
+
+use std::{net::SocketAddr, sync::Arc};
+
+use axum::{
+    Extension, Json,
+    body::Body,
+    extract::{ConnectInfo, State, ws::WebSocketUpgrade},
+    http::{
+        HeaderMap, Uri,
+        header::{HOST, ORIGIN},
+    },
+    response::{IntoResponse as _, Response},
+};
+use engine::{Answer, RequestError, live::Live};
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use super::run::{Asked, answer};
+use crate::{
+    caller::Asker,
+    compatible::{
+        Runtime,
+        piston::{
+            Message, PackageInfo, RuntimeInfo,
+            answer::{Executed, interleaved},
+            connect::{MAX_MESSAGE_BYTES, Session},
+            request::{Understood, understand},
+        },
+    },
+    error::ApiError,
+    head_deadline::Answering,
+    service::{Shared, peer},
+    trace::TraceId,
+};
+
+/// Where else clients look for it.
+const PUBLIC: &str = "/api/v2/piston";
+
+/// Its routes, under all the addresses that clients use.
+pub(super) fn all() -> OpenApiRouter<Arc<Shared>> {
+    use axum::routing::{any, get, post};
+    let mut router = OpenApiRouter::new()
+        .routes(routes!(runtimes))
+        .routes(routes!(packages))
+        .routes(routes!(execute))
+        .routes(routes!(connect));
+    for base in ["/api/v2", PUBLIC] {
+        for end in ["", "/"] {
+            if (base, end) == ("/api/v2", "") {
+                continue;
+            }
+            router = router
+                .route(&format!("{base}/runtimes{end}"), get(runtimes))
+                .route(&format!("{base}/packages{end}"), get(packages))
+                .route(&format!("{base}/execute{end}"), post(execute))
+                .route(&format!("{base}/connect{end}"), any(connect));
+        }
+    }
+    router
+}
+
+/// Lists the languages that can be run, with their versions.
+#[utoipa::path(
+    get,
+    path = "/api/v2/runtimes",
+    operation_id = "piston_runtimes",
+    tag = "piston",
+    responses(
+        (status = 200, description = "The languages", body = Vec<RuntimeInfo>),
+        (status = 401, description = "Token invalid or missing", body = Message),
+        (status = 503, description = "Server busy", body = Message),
+    )
+)]
+async fn runtimes(
+    State(shared): State<Arc<Shared>>,
+    Extension(trace_id): Extension<TraceId>,
+    connection: Option<Extension<ConnectInfo<SocketAddr>>>,
+    headers: HeaderMap,
+    uri: Uri,
+) -> Response {
+    let asked = Asked { headers: &headers, uri: &uri, peer: peer(connection.as_deref()) };
+    match known(&shared, asked).await {
+        Ok(runtimes) => Json(runtimes.iter().map(RuntimeInfo::from).collect::<Vec<_>>()).into_response(),
+        Err(error) => told(&error, &trace_id),
+    }
+}
+
+/// Lists the same as packages, all of which are installed.
+#[utoipa::path(
+    get,
+    path = "/api/v2/packages",
+    operation_id = "piston_packages",
+    tag = "piston",
+    responses(
+        (status = 200, description = "The languages", body = Vec<PackageInfo>),
+        (status = 401, description = "Token invalid or missing", body = Message),
+        (status = 503, description = "Server busy", body = Message),
+    )
+)]
+async fn packages(
+    State(shared): State<Arc<Shared>>,
+    Extension(trace_id): Extension<TraceId>,
+    connection: Option<Extension<ConnectInfo<SocketAddr>>>,
+    headers: HeaderMap,
+    uri: Uri,
+) -> Response {
+    let asked = Asked { headers: &headers, uri: &uri, peer: peer(connection.as_deref()) };
+    match known(&shared, asked).await {
+        Ok(runtimes) => Json(runtimes.iter().map(PackageInfo::from).collect::<Vec<_>>()).into_response(),
+        Err(error) => told(&error, &trace_id),
+    }
+}
+
+/// Runs a program.
+#[utoipa::path(
+    post,
+    path = "/api/v2/execute",
+    operation_id = "piston_execute",
+    tag = "piston",
+    request_body(content = crate::openapi::PistonRequest, content_type = "application/json"),
+    responses(
+        (status = 200, description = "It ran, however it ended", body = Executed),
+        (status = 400, description = "Not a request that can be run", body = Message),
+        (status = 401, description = "Token invalid or missing", body = Message),
+        (status = 403, description = "The token does not allow it", body = Message),
+        (status = 408, description = "The body did not come in time", body = Message),
+        (status = 413, description = "The request, or its stdin, is too long", body = Message),
+        (status = 429, description = "A quota of the token is used up", body = Message),
+        (status = 500, description = "Internal error", body = Message),
+        (status = 503, description = "Server busy, or language not prepared", body = Message),
+    )
+)]
+async fn execute(
+    State(shared): State<Arc<Shared>>,
+    Extension(trace_id): Extension<TraceId>,
+    connection: Option<Extension<ConnectInfo<SocketAddr>>>,
+    headers: HeaderMap,
+    uri: Uri,
+    body: Body,
+) -> Response {
+    let peer = peer(connection.as_deref());
+    let executed = async {
+        let asked = Asked { headers: &headers, uri: &uri, peer };
+        let runtimes = known(&shared, asked).await?;
+        let limits = shared.compatible.piston.clone().unwrap_or_default();
+        let mut runtime = None;
+        let understood = |body: &[u8], shared: &Shared| {
+            let Understood { request, runtime: chosen } =
+                understand(body, &runtimes, &limits, &shared.policy())?;
+            runtime = Some(chosen);
+            Ok(request)
+        };
+        let (mut live, events) = Live::watched();
+        let asked = Asked { headers: &headers, uri: &uri, peer };
+        // Both come to their end together: the events with what tells of them.
+        let (shared, trace_id) = (&shared, &trace_id);
+        let running = async move { answer(shared, trace_id, asked, body, understood, Some(&mut live)).await };
+        let (outcome, output) = tokio::join!(running, interleaved(events));
+        match (outcome?.answer, &runtime) {
+            (Answer::One(execution), Some(runtime)) => Ok(Executed::new(&execution, output, runtime)),
+            _ => Err(ApiError::Internal("an answer without an execution".to_owned())),
+        }
+    };
+    match executed.await {
+        Ok(executed) => Json(executed).into_response(),
+        Err(error) => told(&error, &trace_id),
+    }
+}
+
+/// Runs a program on a WebSocket: its output as it is written, its input as it comes.
+#[utoipa::path(
+    get,
+    path = "/api/v2/connect",
+    operation_id = "piston_connect",
+    tag = "piston",
+    responses(
+        (status = 101, description = "Now it is a WebSocket: `init`, `data` and `signal` one way, `runtime`, `stage`, `data`, \
+            `exit` and `error` the other"),
+        (status = 400, description = "No WebSocket was asked for", body = Message),
+        (status = 401, description = "Token invalid or missing", body = Message),
+        (status = 403, description = "It comes from a web page of others", body = Message),
+    )
+)]
+async fn connect(
+    State(shared): State<Arc<Shared>>,
+    Extension(trace_id): Extension<TraceId>,
+    connection: Option<Extension<ConnectInfo<SocketAddr>>>,
+    answering: Option<Extension<Arc<Answering>>>,
+    headers: HeaderMap,
+    uri: Uri,
+    upgrade: Result<WebSocketUpgrade, axum::extract::ws::rejection::WebSocketUpgradeRejection>,
+) -> Response {
+    let peer = peer(connection.as_deref());
+    if shared.authority.is_none() && is_of_others(&headers) {
+        // Browsers let pages of any site speak to any server in this way, and hear its answers.
+        let error = ApiError::NotAllowed("without tokens no web page of others may run programs".to_owned());
+        return told(&error, &trace_id);
+    }
+    if let Err(error) = Asker::of(&shared, &headers, &uri, peer).await {
+        return told(&error, &trace_id);
+    }
+    let upgrade = match upgrade {
+        Ok(upgrade) => upgrade,
+        Err(rejection) => {
+            return told(&ApiError::Request(RequestError::Invalid(rejection.to_string())), &trace_id);
+        }
+    };
+    let limits = shared.compatible.piston.clone().unwrap_or_default();
+    let session = Session { shared, trace_id, headers, uri, peer, limits };
+    upgrade.max_message_size(MAX_MESSAGE_BYTES).max_frame_size(MAX_MESSAGE_BYTES).on_upgrade(
+        |socket| async move {
+            let _kept = answering;
+            session.converse(socket).await;
+        },
+    )
+}
+
+/// Whether a browser says that it asks for a page of another site.
+fn is_of_others(headers: &HeaderMap) -> bool {
+    let text = |name| headers.get(name).and_then(|value: &axum::http::HeaderValue| value.to_str().ok());
+    let Some(origin) = headers.get(ORIGIN) else { return false };
+    let authority =
+        origin.to_str().ok().and_then(|origin| origin.split_once("://")).map(|(_, authority)| authority);
+    authority.is_none() || authority != text(HOST)
+}
+
+/// The languages, for whoever may ask.
+async fn known(shared: &Shared, Asked { headers, uri, peer }: Asked<'_>) -> Result<Vec<Runtime>, ApiError> {
+    Asker::of(shared, headers, uri, peer).await?;
+    shared.versions.runtimes(&shared.pool, shared.policy().usual_machine).await
+}
+
+/// The error as clients of Piston expect it, with the status that it has everywhere.
+fn told(error: &ApiError, trace_id: &TraceId) -> Response {
+    let (parts, _) = error.respond(trace_id).into_parts();
+    let message = Json(Message { message: error.plain(trace_id) }).into_response();
+    let mut response = Response::from_parts(parts, message.into_body());
+    response.headers_mut().remove(axum::http::header::CONTENT_LENGTH);
+    response
+}

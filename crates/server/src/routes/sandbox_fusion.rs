@@ -1,0 +1,73 @@
+//! `SandboxFusion`'s API: see [`crate::compatible::sandbox_fusion`].
+
+use std::{net::SocketAddr, sync::Arc};
+
+use axum::{
+    Extension, Json,
+    body::Body,
+    extract::{ConnectInfo, State},
+    http::{HeaderMap, StatusCode, Uri},
+    response::{IntoResponse as _, Response},
+};
+use engine::RequestError;
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use super::run::{Asked, answer};
+use crate::{
+    compatible::sandbox_fusion::{Malformed, NotRun, RanCode, RunCode, read, understand},
+    service::{Shared, peer},
+    trace::TraceId,
+    types::Failed,
+};
+
+/// Its routes.
+pub(super) fn all() -> OpenApiRouter<Arc<Shared>> {
+    OpenApiRouter::new().routes(routes!(run_code)).route("/run_code/", axum::routing::post(run_code))
+}
+
+/// Runs a program.
+#[utoipa::path(
+    post,
+    path = "/run_code",
+    operation_id = "sandbox_fusion_run_code",
+    tag = "sandbox_fusion",
+    request_body(content = RunCode, content_type = "application/json"),
+    responses(
+        (status = 200, description = "It ran, however it ended; or, with `SandboxError`, it cannot be run here", body = RanCode),
+        (status = 401, description = "E003, E004: token invalid or missing", body = Failed),
+        (status = 403, description = "E011: the token does not allow it", body = Failed),
+        (status = 408, description = "E001: the body did not come in time", body = Failed),
+        (status = 413, description = "E005, E007: stdin, or the whole request, too long", body = Failed),
+        (status = 422, description = "Not a request of this API", body = Malformed),
+        (status = 429, description = "E002: a quota of the token is used up", body = Failed),
+        (status = 500, description = "E010: internal error", body = Failed),
+        (status = 503, description = "E001, E008, E009: waited too long, server busy, or language not prepared", body = Failed),
+    )
+)]
+async fn run_code(
+    State(shared): State<Arc<Shared>>,
+    Extension(trace_id): Extension<TraceId>,
+    connection: Option<Extension<ConnectInfo<SocketAddr>>>,
+    headers: HeaderMap,
+    uri: Uri,
+    body: Body,
+) -> Response {
+    let asked = Asked { headers: &headers, uri: &uri, peer: peer(connection.as_deref()) };
+    let mut not_run = None;
+    let understood = |body: &[u8], shared: &Shared| {
+        read(body).and_then(|run| understand(run, shared, &shared.policy())).map_err(|reason| {
+            not_run = Some(reason);
+            // What is told instead.
+            RequestError::Invalid("not a request that can be run".to_owned())
+        })
+    };
+    let answered = answer(&shared, &trace_id, asked, body, understood, None).await;
+    match (answered, not_run) {
+        (Ok(outcome), _) => Json(RanCode::of(outcome)).into_response(),
+        (Err(_), Some(NotRun::Malformed(malformed))) => {
+            (StatusCode::UNPROCESSABLE_ENTITY, Json(malformed)).into_response()
+        }
+        (Err(_), Some(NotRun::Refused(message))) => Json(RanCode::failed(message)).into_response(),
+        (Err(error), None) => error.respond(&trace_id),
+    }
+}
