@@ -12,6 +12,7 @@ mod failure;
 mod host;
 mod logs;
 mod output;
+mod service_manager;
 mod settings;
 mod signals;
 mod telemetry;
@@ -44,6 +45,11 @@ fn main() -> ExitCode {
     if !is_service {
         output::start_logging(arguments.flags.verbose);
     }
+    // While this is the one thread: it changes the environment.
+    let sockets = match is_service.then(service_manager::Sockets::take).transpose() {
+        Ok(sockets) => sockets.unwrap_or_default(),
+        Err(failure) => return failure.report(),
+    };
     let mut builder = if is_service {
         tokio::runtime::Builder::new_multi_thread()
     } else {
@@ -55,7 +61,7 @@ fn main() -> ExitCode {
             return failure::Failure::host(anyhow::Error::new(error).context("cannot start")).report();
         }
     };
-    let work = commands::run(arguments.command, arguments.flags);
+    let work = commands::run(arguments.command, arguments.flags, sockets);
     // A service ends itself: what runs is finished first.
     let ended = if is_service {
         signals::Ended::Done(runtime.block_on(work))

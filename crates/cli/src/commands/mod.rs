@@ -7,6 +7,7 @@ mod config;
 mod customize;
 mod doctor;
 mod from_docker;
+mod manual_pages;
 mod prune;
 mod rootfs;
 mod run;
@@ -20,6 +21,7 @@ use std::process::ExitCode;
 
 use crate::{
     failure::Failure,
+    service_manager::Sockets,
     settings::{Flags, Global},
 };
 
@@ -33,6 +35,9 @@ pub(crate) enum Command {
     Config(config::ConfigCommand),
     /// Prints a script that completes this command line in a shell
     Completions(completions::CompletionsArgs),
+    /// Writes a manual page for each command
+    #[command(hide = true)]
+    ManualPages(manual_pages::ManualPagesArgs),
 }
 
 impl Command {
@@ -72,8 +77,8 @@ pub(crate) enum ConfiguredCommand {
     Benchmark(benchmark::BenchmarkArgs),
 }
 
-/// Does it.
-pub(crate) async fn run(command: Command, flags: Flags) -> Result<ExitCode, Failure> {
+/// Does it. A service takes over `sockets`, where it was given some.
+pub(crate) async fn run(command: Command, flags: Flags, sockets: Sockets) -> Result<ExitCode, Failure> {
     match command {
         Command::Configured(command) => {
             let flags = match &*command {
@@ -81,14 +86,19 @@ pub(crate) async fn run(command: Command, flags: Flags) -> Result<ExitCode, Fail
                 _ => flags,
             };
             let global = Global::load(flags)?;
-            run_configured(*command, &global).await.map_err(|failure| failure.typed(&global))
+            run_configured(*command, &global, sockets).await.map_err(|failure| failure.typed(&global))
         }
         Command::Config(command) => config::run(command, &flags),
         Command::Completions(args) => completions::run(&args),
+        Command::ManualPages(args) => manual_pages::run(&args),
     }
 }
 
-async fn run_configured(command: ConfiguredCommand, global: &Global) -> Result<ExitCode, Failure> {
+async fn run_configured(
+    command: ConfiguredCommand,
+    global: &Global,
+    sockets: Sockets,
+) -> Result<ExitCode, Failure> {
     match command {
         ConfiguredCommand::Setup(args) => setup::run(args, global).await,
         ConfiguredCommand::Doctor(args) => doctor::run(args, global).await,
@@ -98,7 +108,7 @@ async fn run_configured(command: ConfiguredCommand, global: &Global) -> Result<E
         ConfiguredCommand::Run(args) => run::run(args, global).await,
         ConfiguredCommand::Top(args) => top::run(args).await,
         ConfiguredCommand::Token(command) => token::run(command, global),
-        ConfiguredCommand::Api(args) => api::run(&args, global).await,
+        ConfiguredCommand::Api(args) => api::run(&args, global, sockets).await,
         ConfiguredCommand::Prune(args) => prune::run(&args, global).await,
         ConfiguredCommand::Benchmark(args) => benchmark::run(args, global).await,
     }
