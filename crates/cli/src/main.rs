@@ -8,6 +8,7 @@ mod backend;
 mod bucket;
 mod commands;
 mod config;
+mod data_owner;
 mod failure;
 mod host;
 mod logs;
@@ -31,6 +32,9 @@ fn main() -> ExitCode {
     if std::env::args_os().nth(1).is_some_and(|argument| argument == host::STEPS_ARGUMENT) {
         return host::take_steps();
     }
+    if std::env::args_os().nth(1).is_some_and(|argument| argument == data_owner::ADOPT_ARGUMENT) {
+        return data_owner::adopt();
+    }
     let arguments = match administration::attached::arguments() {
         Ok(arguments) => Arguments::parse_from(arguments),
         Err(failure) => return failure.report(),
@@ -44,6 +48,10 @@ fn main() -> ExitCode {
     // The service begins when it knows how it is to log.
     if !is_service {
         output::start_logging(arguments.flags.verbose);
+    }
+    // Before there are other threads, and before anything was made.
+    if let Err(failure) = arguments.command.yield_to_owner(&arguments.flags) {
+        return failure.report();
     }
     // While this is the one thread: it changes the environment.
     let sockets = match is_service.then(service_manager::Sockets::take).transpose() {

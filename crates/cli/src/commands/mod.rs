@@ -20,6 +20,7 @@ mod top;
 use std::process::ExitCode;
 
 use crate::{
+    data_owner::Owner,
     failure::Failure,
     service_manager::Sockets,
     settings::{Flags, Global},
@@ -44,6 +45,19 @@ impl Command {
     /// Whether it serves until it is told to end.
     pub(crate) fn is_service(&self) -> bool {
         matches!(self, Self::Configured(command) if matches!(**command, ConfiguredCommand::Api(_)))
+    }
+
+    /// Where root has started it, and the data directory belongs to another user: goes on as that user, and does not return.
+    pub(crate) fn yield_to_owner(&self, flags: &Flags) -> Result<(), Failure> {
+        let Self::Configured(command) = self else { return Ok(()) };
+        if command.needs_root() || !rustix::process::geteuid().is_root() {
+            return Ok(());
+        }
+        let global = Global::load(flags.clone())?;
+        match Owner::other(&global) {
+            Some(owner) => owner.go_on(&global, std::env::args_os().skip(1)).map(drop),
+            None => Ok(()),
+        }
     }
 }
 
@@ -75,6 +89,17 @@ pub(crate) enum ConfiguredCommand {
     Prune(prune::PruneArgs),
     /// Measures boots, snapshots, restores and runs, beside the native interpreter
     Benchmark(benchmark::BenchmarkArgs),
+}
+
+impl ConfiguredCommand {
+    /// Whether root has to do a part of it: see [`crate::data_owner`] for the rest.
+    fn needs_root(&self) -> bool {
+        match self {
+            Self::Setup(_) => true,
+            Self::Rootfs(command) => command.needs_root(),
+            _ => false,
+        }
+    }
 }
 
 /// Does it. A service takes over `sockets`, where it was given some.
