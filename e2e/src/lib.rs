@@ -14,6 +14,7 @@ pub mod registry_images;
 pub mod registry_server;
 pub mod running;
 pub mod service;
+pub mod service_manager;
 pub mod stand_in;
 pub mod wiring;
 
