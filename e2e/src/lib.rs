@@ -10,6 +10,7 @@ pub mod lab;
 pub mod load;
 pub mod mounted;
 pub mod object_store_server;
+pub mod package;
 pub mod registry_images;
 pub mod registry_server;
 pub mod running;
