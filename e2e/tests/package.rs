@@ -62,6 +62,18 @@ fn served(root: &CleanRoot, code: &str, token: Option<&str>) -> Value {
     answer
 }
 
+/// As far as its work allows: the unit says what it does not.
+fn the_units_are_valid_and_lock_the_service_up(root: &CleanRoot) {
+    let mut verify = root.command(&["systemd-analyze", "verify", "--man=no", "llm-firecracker.service"]);
+    let verified = Ended::new(&verify.env("SYSTEMD_LOG_TARGET", "console").output().unwrap());
+    assert_eq!((verified.code, verified.stderr.as_str()), (0, ""), "{verified:?}");
+    // Exposure in tenths.
+    let threshold = ["--offline=true", "--threshold=30", "llm-firecracker.service"];
+    let judged = root.ended(&[&["systemd-analyze", "security"][..], &threshold].concat());
+    assert_eq!(judged.code, 0, "{judged:?}");
+    assert!(judged.stdout.contains("Overall exposure level"), "{judged:?}");
+}
+
 #[test]
 fn it_is_installed_used_upgraded_removed_and_purged() {
     let packages = tempfile::tempdir().unwrap();
@@ -73,7 +85,10 @@ fn it_is_installed_used_upgraded_removed_and_purged() {
         root.expect_done(&["stat", "--format=%U %G %a", DATA, CONFIG]),
         format!("{USER} {USER} 750\nroot root 644\n")
     );
-    ENABLED.iter().for_each(|link| assert!(root.path(link).is_symlink(), "{link}"));
+    for link in ENABLED {
+        assert!(root.path(link).is_symlink(), "{link}");
+    }
+    the_units_are_valid_and_lock_the_service_up(&root);
 
     // The data, as the commands of this machine have made it.
     let host = TestHost::prepared();
@@ -153,27 +168,6 @@ fn it_is_installed_used_upgraded_removed_and_purged() {
         "infra.operator*",
     ]);
     assert_eq!(left, "", "left behind");
-}
-
-#[test]
-fn the_units_are_valid_and_the_service_is_locked_up_as_far_as_its_work_allows() {
-    let packages = tempfile::tempdir().unwrap();
-    let package = build("0.1.0-1", packages.path()).unwrap();
-    let root = CleanRoot::for_package(&package).unwrap();
-    install(&root, &package);
-    let mut verify = root.command(&["systemd-analyze", "verify", "--man=no", "llm-firecracker.service"]);
-    let verified = Ended::new(&verify.env("SYSTEMD_LOG_TARGET", "console").output().unwrap());
-    assert_eq!((verified.code, verified.stderr.as_str()), (0, ""), "{verified:?}");
-    // Exposure in tenths.
-    let judged = root.ended(&[
-        "systemd-analyze",
-        "security",
-        "--offline=true",
-        "--threshold=30",
-        "llm-firecracker.service",
-    ]);
-    assert_eq!(judged.code, 0, "{judged:?}");
-    assert!(judged.stdout.contains("Overall exposure level"), "{judged:?}");
 }
 
 #[test]
