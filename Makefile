@@ -8,7 +8,7 @@ MAKEFLAGS += --no-print-directory
 OPERATOR := bin/infra.operator
 HELLO := {"language": "python", "files": [{"name": "main.py", "content": "print('Hello from Python!')"}]}
 
-.PHONY: help quickstart build test test-kvm lint clean benchmark figures image-figures storage-figures load fuzz
+.PHONY: help quickstart build deb test test-kvm lint clean benchmark figures image-figures storage-figures load fuzz
 
 help: ## Lists the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -26,6 +26,11 @@ build: ## Builds the release binary as bin/infra.operator
 	@cargo build --release --locked --package infra-operator
 	@mkdir -p bin
 	@install -m 0755 --compare "$${CARGO_TARGET_DIR:-target}/release/infra-operator" $(OPERATOR)
+
+deb: ## Builds the Debian package, in dist: llm-firecracker_VERSION_amd64.deb
+	@scripts/require-tools
+	@$(MAKE) build
+	@scripts/make-deb
 
 test: ## Runs every test, those with real microVMs too
 	@scripts/require-tools

@@ -10,10 +10,12 @@ pub mod lab;
 pub mod load;
 pub mod mounted;
 pub mod object_store_server;
+pub mod package;
 pub mod registry_images;
 pub mod registry_server;
 pub mod running;
 pub mod service;
+pub mod service_manager;
 pub mod stand_in;
 pub mod wiring;
 

@@ -165,6 +165,31 @@ impl Service {
 
     /// Sends a request on a connection of its own, and reads the answer.
     pub fn ask(&self, method: &str, path: &str, body: &str) -> Result<Response> {
+        self.target().ask(method, path, body)
+    }
+
+    /// Sends a request, and does not wait for its answer.
+    pub fn send(&self, method: &str, path: &str, body: &str) -> Result<TcpStream> {
+        self.target().send(method, path, body)
+    }
+
+    fn target(&self) -> Target<'_> {
+        Target { address: self.address, token: self.token.as_deref() }
+    }
+}
+
+/// Where requests are sent, whichever process is there.
+#[derive(Clone, Copy, Debug)]
+pub struct Target<'a> {
+    /// The address.
+    pub address: SocketAddr,
+    /// The token that is sent along.
+    pub token: Option<&'a str>,
+}
+
+impl Target<'_> {
+    /// Sends a request on a connection of its own, and reads the answer.
+    pub fn ask(self, method: &str, path: &str, body: &str) -> Result<Response> {
         let since = Instant::now();
         let mut stream = self.send(method, path, body)?;
         let mut answer = Vec::new();
@@ -183,7 +208,7 @@ impl Service {
     }
 
     /// Sends a request, and does not wait for its answer.
-    pub fn send(&self, method: &str, path: &str, body: &str) -> Result<TcpStream> {
+    pub fn send(self, method: &str, path: &str, body: &str) -> Result<TcpStream> {
         let mut stream = TcpStream::connect(self.address).context("connect to the service")?;
         stream.set_read_timeout(Some(PATIENCE))?;
         let token = self.token.as_ref().map(|token| format!("Authorization: Bearer {token}\r\n"));

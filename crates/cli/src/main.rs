@@ -8,10 +8,12 @@ mod backend;
 mod bucket;
 mod commands;
 mod config;
+mod data_owner;
 mod failure;
 mod host;
 mod logs;
 mod output;
+mod service_manager;
 mod settings;
 mod signals;
 mod telemetry;
@@ -30,6 +32,9 @@ fn main() -> ExitCode {
     if std::env::args_os().nth(1).is_some_and(|argument| argument == host::STEPS_ARGUMENT) {
         return host::take_steps();
     }
+    if std::env::args_os().nth(1).is_some_and(|argument| argument == data_owner::ADOPT_ARGUMENT) {
+        return data_owner::adopt();
+    }
     let arguments = match administration::attached::arguments() {
         Ok(arguments) => Arguments::parse_from(arguments),
         Err(failure) => return failure.report(),
@@ -44,6 +49,15 @@ fn main() -> ExitCode {
     if !is_service {
         output::start_logging(arguments.flags.verbose);
     }
+    // Before there are other threads, and before anything was made.
+    if let Err(failure) = arguments.command.yield_to_owner(&arguments.flags) {
+        return failure.report();
+    }
+    // While this is the one thread: it changes the environment.
+    let sockets = match is_service.then(service_manager::Sockets::take).transpose() {
+        Ok(sockets) => sockets.unwrap_or_default(),
+        Err(failure) => return failure.report(),
+    };
     let mut builder = if is_service {
         tokio::runtime::Builder::new_multi_thread()
     } else {
@@ -55,7 +69,7 @@ fn main() -> ExitCode {
             return failure::Failure::host(anyhow::Error::new(error).context("cannot start")).report();
         }
     };
-    let work = commands::run(arguments.command, arguments.flags);
+    let work = commands::run(arguments.command, arguments.flags, sockets);
     // A service ends itself: what runs is finished first.
     let ended = if is_service {
         signals::Ended::Done(runtime.block_on(work))

@@ -28,36 +28,50 @@ pub(crate) struct HeadDeadline<S> {
     stream: S,
     patience: Duration,
     deadline: Option<Pin<Box<Sleep>>>,
-    request: Arc<AtomicBool>,
+    said: Arc<Said>,
+}
+
+/// What there is to say of a stream.
+#[derive(Default)]
+struct Said {
+    /// A request is there.
+    request: AtomicBool,
+    /// Something has come.
+    anything: AtomicBool,
 }
 
 /// Says when a request is there. Clones say it of the same stream.
 #[derive(Clone)]
-pub(crate) struct InRequest(Arc<AtomicBool>);
+pub(crate) struct InRequest(Arc<Said>);
 
 /// A request that is there until this is dropped.
-pub(crate) struct Answering(Arc<AtomicBool>);
+pub(crate) struct Answering(Arc<Said>);
 
 impl InRequest {
     /// The head is whole.
     pub(crate) fn begin(&self) -> Answering {
-        self.0.store(true, Ordering::Release);
+        self.0.request.store(true, Ordering::Release);
         Answering(Arc::clone(&self.0))
+    }
+
+    /// Whether anything was ever heard on the stream.
+    pub(crate) fn has_anything(&self) -> bool {
+        self.0.anything.load(Ordering::Acquire)
     }
 }
 
 impl Drop for Answering {
     fn drop(&mut self) {
-        self.0.store(false, Ordering::Release);
+        self.0.request.store(false, Ordering::Release);
     }
 }
 
 impl<S> HeadDeadline<S> {
     /// Over a stream, each head of which may take so long.
     pub(crate) fn over(stream: S, patience: Duration) -> (Self, InRequest) {
-        let request = Arc::new(AtomicBool::new(false));
-        let said = InRequest(Arc::clone(&request));
-        (Self { stream, patience, deadline: None, request }, said)
+        let said = Arc::new(Said::default());
+        let in_request = InRequest(Arc::clone(&said));
+        (Self { stream, patience, deadline: None, said }, in_request)
     }
 }
 
@@ -67,7 +81,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for HeadDeadline<S> {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.request.load(Ordering::Acquire) {
+        if self.said.request.load(Ordering::Acquire) {
             self.deadline = None;
         }
         if let Some(deadline) = &mut self.deadline
@@ -77,8 +91,12 @@ impl<S: AsyncRead + Unpin> AsyncRead for HeadDeadline<S> {
         }
         let before = buffer.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
-        let is_first = buffer.filled().len() > before && self.deadline.is_none();
-        if is_first && !self.request.load(Ordering::Acquire) {
+        let came = buffer.filled().len() > before;
+        if came {
+            self.said.anything.store(true, Ordering::Release);
+        }
+        let is_first = came && self.deadline.is_none();
+        if is_first && !self.said.request.load(Ordering::Acquire) {
             self.deadline = Some(Box::pin(sleep(self.patience)));
         }
         Poll::Ready(Ok(()))

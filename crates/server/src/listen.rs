@@ -1,6 +1,13 @@
 //! Connections: accepted within bounds, served with deadlines, and ended gracefully.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    future::{pending, poll_fn},
+    io,
+    net::SocketAddr,
+    sync::Arc,
+    task::Poll,
+    time::Duration,
+};
 
 use axum::{Router, body::Body, extract::ConnectInfo, http::Request};
 use hyper::body::Incoming;
@@ -20,36 +27,44 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// How long a client's host may be silent before it is asked whether it is still there, and how often it is asked.
 const KEEPALIVE: Duration = Duration::from_secs(30);
 
+/// How long a client that has connected may be silent yet when the service ends. Its request may be on its way.
+const SILENCE_AT_THE_END: Duration = Duration::from_secs(1);
+
 /// The longest head of a request, in bytes, its lines of headers and the buffer that a connection keeps.
 const MAX_HEAD_BYTES: usize = 32 << 10;
 
 /// A service that listens.
 #[derive(Debug)]
 pub struct Listening {
-    listener: TcpListener,
+    listeners: Vec<TcpListener>,
     connections: Connections,
 }
 
 impl Listening {
     /// Over a listener that is bound.
     pub fn over(listener: TcpListener, connections: Connections) -> Self {
-        Self { listener, connections }
+        Self::over_all(vec![listener], connections)
     }
 
-    /// Where it listens.
+    /// Over several, which share the bounds of connections.
+    pub fn over_all(listeners: Vec<TcpListener>, connections: Connections) -> Self {
+        Self { listeners, connections }
+    }
+
+    /// Where the first of them listens.
     pub fn address(&self) -> io::Result<SocketAddr> {
-        self.listener.local_addr()
+        self.listeners.first().ok_or(io::ErrorKind::NotFound)?.local_addr()
     }
 
-    /// Serves until `stop` is cancelled, then lets connections end their request; when `cut` is cancelled, cuts them
-    /// off.
+    /// Serves until `stop` is cancelled, then accepts nobody any more and lets connections end their request; when `cut`
+    /// is cancelled, cuts them off.
     pub async fn serve(self, router: Router, stop: CancellationToken, cut: CancellationToken) {
         let places = Arc::new(Semaphore::new(self.connections.most));
         let tasks = TaskTracker::new();
-        loop {
+        for turn in 0_usize.. {
             let accepted = tokio::select! {
                 () = stop.cancelled() => break,
-                accepted = accept(&self.listener, &places) => accepted,
+                accepted = accept(&self.listeners, turn, &places) => accepted,
             };
             let (stream, peer, place) = match accepted {
                 Ok(accepted) => accepted,
@@ -69,18 +84,25 @@ impl Listening {
                 drop(place);
             });
         }
-        drop(self.listener);
+        drop(self.listeners);
         tasks.close();
         tasks.wait().await;
     }
 }
 
+/// The next connection. Where there are several listeners, each has its turn.
 async fn accept(
-    listener: &TcpListener,
+    listeners: &[TcpListener],
+    turn: usize,
     places: &Arc<Semaphore>,
 ) -> io::Result<(TcpStream, SocketAddr, tokio::sync::OwnedSemaphorePermit)> {
     let place = Arc::clone(places).acquire_owned().await.map_err(io::Error::other)?;
-    let (stream, peer) = listener.accept().await?;
+    let (later, sooner) = listeners.split_at(turn % listeners.len().max(1));
+    let (stream, peer) = poll_fn(|context| {
+        let mut ready = sooner.iter().chain(later).map(|listener| listener.poll_accept(context));
+        ready.find(Poll::is_ready).unwrap_or(Poll::Pending)
+    })
+    .await?;
     // Small answers are to leave at once.
     stream.set_nodelay(true)?;
     rustix::net::sockopt::set_socket_keepalive(&stream, true)?;
@@ -99,6 +121,7 @@ async fn serve_one(
     stop: CancellationToken,
 ) {
     let (stream, in_request) = HeadDeadline::over(stream, connections.header_timeout);
+    let heard = in_request.clone();
     let service = hyper::service::service_fn(move |request: Request<Incoming>| {
         let answering = Arc::new(in_request.begin());
         let mut request = request.map(Body::new);
@@ -125,7 +148,16 @@ async fn serve_one(
         served = connection.as_mut() => served,
         () = stop.cancelled() => {
             connection.as_mut().graceful_shutdown();
-            connection.await
+            let silent = async {
+                tokio::time::sleep(SILENCE_AT_THE_END).await;
+                if heard.has_anything() {
+                    pending::<()>().await;
+                }
+            };
+            tokio::select! {
+                served = connection.as_mut() => served,
+                () = silent => Ok(()),
+            }
         }
     };
     if let Err(error) = served {

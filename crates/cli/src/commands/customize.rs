@@ -9,6 +9,7 @@ use indicatif::HumanBytes;
 
 use super::rootfs::unknown_language;
 use crate::{
+    data_owner::Workshop,
     failure::{Failure, OrFail as _},
     host::{STEPS_ARGUMENT, own_program},
     output::Steps,
@@ -51,11 +52,19 @@ pub(crate) struct CustomizeArgs {
 pub(super) async fn run(args: CustomizeArgs, global: &Global) -> Result<ExitCode, Failure> {
     let languages = Languages::built_in();
     let spec = languages.find(&args.lang).ok_or_else(|| unknown_language(&args.lang, &languages))?.clone();
-    let image = global.data().image(&spec.name);
-    if !image.exists() {
+    let place = global.data().image(&spec.name);
+    if !place.exists() {
         let hint = format!("run: infra.operator rootfs create --lang {}", spec.name);
-        return Err(Failure::host(anyhow::anyhow!("there is no image {}", image.display())).hint(hint));
+        return Err(Failure::host(anyhow::anyhow!("there is no image {}", place.display())).hint(hint));
     }
+    let workshop = Workshop::needed(global, &place)?;
+    let image = match &workshop {
+        Some(workshop) => {
+            workshop.bring()?;
+            workshop.image()
+        }
+        None => place.clone(),
+    };
     let inside = (own_program()?, STEPS_ARGUMENT);
     let steps = Arc::new(Steps::new());
     let progress = Arc::clone(&steps);
@@ -80,8 +89,11 @@ pub(super) async fn run(args: CustomizeArgs, global: &Global) -> Result<ExitCode
         rootfs::customize(&request, &*progress).or_fail()
     })
     .await?;
+    if let Some(workshop) = workshop {
+        workshop.hand_over()?;
+    }
     steps.finish();
-    eprintln!("changed {} ({})", made.path.display(), HumanBytes(made.size_bytes));
+    eprintln!("changed {} ({})", place.display(), HumanBytes(made.size_bytes));
     let stale = store::snapshot::Catalogue::new(global.data().snapshots());
     if stale.list().unwrap_or_default().iter().any(|entry| entry.language == spec.name) {
         let renew = global.typed(&format!("run: infra.operator snapshot create --lang {}", spec.name));

@@ -7,6 +7,7 @@ mod config;
 mod customize;
 mod doctor;
 mod from_docker;
+mod manual_pages;
 mod prune;
 mod rootfs;
 mod run;
@@ -19,7 +20,9 @@ mod top;
 use std::process::ExitCode;
 
 use crate::{
+    data_owner::Owner,
     failure::Failure,
+    service_manager::Sockets,
     settings::{Flags, Global},
 };
 
@@ -33,12 +36,28 @@ pub(crate) enum Command {
     Config(config::ConfigCommand),
     /// Prints a script that completes this command line in a shell
     Completions(completions::CompletionsArgs),
+    /// Writes a manual page for each command
+    #[command(hide = true)]
+    ManualPages(manual_pages::ManualPagesArgs),
 }
 
 impl Command {
     /// Whether it serves until it is told to end.
     pub(crate) fn is_service(&self) -> bool {
         matches!(self, Self::Configured(command) if matches!(**command, ConfiguredCommand::Api(_)))
+    }
+
+    /// Where root has started it, and the data directory belongs to another user: goes on as that user, and does not return.
+    pub(crate) fn yield_to_owner(&self, flags: &Flags) -> Result<(), Failure> {
+        let Self::Configured(command) = self else { return Ok(()) };
+        if command.needs_root() || !rustix::process::geteuid().is_root() {
+            return Ok(());
+        }
+        let global = Global::load(flags.clone())?;
+        match Owner::other(&global) {
+            Some(owner) => owner.go_on(&global, std::env::args_os().skip(1)).map(drop),
+            None => Ok(()),
+        }
     }
 }
 
@@ -72,8 +91,19 @@ pub(crate) enum ConfiguredCommand {
     Benchmark(benchmark::BenchmarkArgs),
 }
 
-/// Does it.
-pub(crate) async fn run(command: Command, flags: Flags) -> Result<ExitCode, Failure> {
+impl ConfiguredCommand {
+    /// Whether root has to do a part of it: see [`crate::data_owner`] for the rest.
+    fn needs_root(&self) -> bool {
+        match self {
+            Self::Setup(_) => true,
+            Self::Rootfs(command) => command.needs_root(),
+            _ => false,
+        }
+    }
+}
+
+/// Does it. A service takes over `sockets`, where it was given some.
+pub(crate) async fn run(command: Command, flags: Flags, sockets: Sockets) -> Result<ExitCode, Failure> {
     match command {
         Command::Configured(command) => {
             let flags = match &*command {
@@ -81,14 +111,19 @@ pub(crate) async fn run(command: Command, flags: Flags) -> Result<ExitCode, Fail
                 _ => flags,
             };
             let global = Global::load(flags)?;
-            run_configured(*command, &global).await.map_err(|failure| failure.typed(&global))
+            run_configured(*command, &global, sockets).await.map_err(|failure| failure.typed(&global))
         }
         Command::Config(command) => config::run(command, &flags),
         Command::Completions(args) => completions::run(&args),
+        Command::ManualPages(args) => manual_pages::run(&args),
     }
 }
 
-async fn run_configured(command: ConfiguredCommand, global: &Global) -> Result<ExitCode, Failure> {
+async fn run_configured(
+    command: ConfiguredCommand,
+    global: &Global,
+    sockets: Sockets,
+) -> Result<ExitCode, Failure> {
     match command {
         ConfiguredCommand::Setup(args) => setup::run(args, global).await,
         ConfiguredCommand::Doctor(args) => doctor::run(args, global).await,
@@ -98,7 +133,7 @@ async fn run_configured(command: ConfiguredCommand, global: &Global) -> Result<E
         ConfiguredCommand::Run(args) => run::run(args, global).await,
         ConfiguredCommand::Top(args) => top::run(args).await,
         ConfiguredCommand::Token(command) => token::run(command, global),
-        ConfiguredCommand::Api(args) => api::run(&args, global).await,
+        ConfiguredCommand::Api(args) => api::run(&args, global, sockets).await,
         ConfiguredCommand::Prune(args) => prune::run(&args, global).await,
         ConfiguredCommand::Benchmark(args) => benchmark::run(args, global).await,
     }

@@ -16,6 +16,7 @@ use super::{
 };
 use crate::{
     bucket::BucketArgs,
+    data_owner::Workshop,
     failure::{Failure, OrFail as _},
     output::{self, Steps},
     settings::Global,
@@ -85,6 +86,13 @@ pub(crate) struct ListArgs {
     json: bool,
 }
 
+impl RootfsCommand {
+    /// Whether root has to do it.
+    pub(super) fn needs_root(&self) -> bool {
+        matches!(self, Self::Create(_) | Self::Customize(_))
+    }
+}
+
 /// Does it.
 pub(super) async fn run(command: RootfsCommand, global: &Global) -> Result<ExitCode, Failure> {
     match command {
@@ -103,7 +111,9 @@ pub(super) async fn run(command: RootfsCommand, global: &Global) -> Result<ExitC
 async fn create(args: CreateArgs, global: &Global) -> Result<ExitCode, Failure> {
     let languages = Languages::built_in();
     let spec = languages.find(&args.lang).ok_or_else(|| unknown_language(&args.lang, &languages))?.clone();
-    let output = args.output.unwrap_or_else(|| global.data().image(&spec.name));
+    let place = args.output.unwrap_or_else(|| global.data().image(&spec.name));
+    let workshop = Workshop::needed(global, &place)?;
+    let output = workshop.as_ref().map_or_else(|| place.clone(), Workshop::image);
     let (wanted, size_mib, mirror) = (args.packages, args.size, args.mirror);
     let steps = Arc::new(Steps::new());
     let progress = Arc::clone(&steps);
@@ -121,8 +131,11 @@ async fn create(args: CreateArgs, global: &Global) -> Result<ExitCode, Failure> 
         rootfs::create(&request, &*progress).or_fail()
     })
     .await?;
+    if let Some(workshop) = workshop {
+        workshop.hand_over()?;
+    }
     steps.finish();
-    eprintln!("made {} ({})", image.path.display(), HumanBytes(image.size_bytes));
+    eprintln!("made {} ({})", place.display(), HumanBytes(image.size_bytes));
     Ok(ExitCode::SUCCESS)
 }
 

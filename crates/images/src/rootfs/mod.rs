@@ -4,6 +4,7 @@
 //! [`map_packages`] finds the Debian names of a language's libraries. Images hold nothing of this product: the guest
 //! agent comes with the initramfs.
 
+mod adopt;
 mod create;
 mod customize;
 mod details;
@@ -16,6 +17,7 @@ mod packages;
 mod publish;
 mod tree;
 
+pub use adopt::{AdoptImageError, adopt_image, copy_image};
 pub use create::{CreateRootfs, CreateRootfsError, create};
 pub use customize::{CustomizeRootfs, CustomizeRootfsError, Step, StepsFile, customize};
 pub use details::{ImageConfig, ReadDetailsError, RootfsDetails, RootfsSource, details_path};

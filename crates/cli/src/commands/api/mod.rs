@@ -4,6 +4,9 @@
 //! lock ─▶ engine ─▶ pool ─▶ listen ──SIGTERM──▶ refuse what comes, finish what runs ─▶ end what waits ─▶ exit
 //!                             └──SIGHUP──▶ read the configuration again, take over what can be
 //! ```
+//!
+//! On a socket of the service manager nothing is refused at the end: what comes then waits in the socket for the service that
+//! is started next.
 
 mod given;
 
@@ -12,6 +15,7 @@ use std::{
     net::{IpAddr, SocketAddr},
     process::ExitCode,
     sync::Arc,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, anyhow};
@@ -26,6 +30,7 @@ use store::DataDirectory;
 use tokio::{
     net::TcpListener,
     signal::unix::{Signal, SignalKind, signal},
+    time::timeout,
 };
 use tokio_util::sync::CancellationToken;
 use vmm::{backend::Acceleration, jail};
@@ -38,6 +43,7 @@ use crate::{
     failure::{Failure, OrFail as _},
     host::HostFacts,
     logs::{self, LogLevel},
+    service_manager::{Manager, Sockets},
     settings::Global,
     telemetry::Telemetry,
 };
@@ -47,6 +53,10 @@ const FIRST_SLOT: u32 = 10_000;
 
 /// How many there may be.
 const SLOTS: u32 = 10_000;
+
+/// How long the end may take beyond the grace, as the service manager is told: microVMs are ended, and operations are told to
+/// end, which remove what they have begun.
+const END_PATIENCE: Duration = Duration::from_secs(60);
 
 /// Arguments of `api`.
 #[derive(clap::Args)]
@@ -81,8 +91,9 @@ impl ApiArgs {
 }
 
 /// Does it.
-pub(super) async fn run(args: &ApiArgs, global: &Global) -> Result<ExitCode, Failure> {
-    let config = &global.config;
+pub(super) async fn run(args: &ApiArgs, global: &Global, sockets: Sockets) -> Result<ExitCode, Failure> {
+    let lasting = sockets.addresses().context("cannot tell where to listen").map_err(Failure::host)?;
+    let config = &at(&global.config, &lasting);
     let log = logs::start(&directives(global, config), config.log.format).map_err(Failure::usage)?;
     let data = global.data();
     check_address(args, config)?;
@@ -97,7 +108,12 @@ pub(super) async fn run(args: &ApiArgs, global: &Global) -> Result<ExitCode, Fai
     let found = Found::now(vmm.identity().acceleration == Acceleration::Tcg);
     let authority = config.api.needs_tokens().then(|| authority(&data)).transpose()?;
     let mut signals = Signals::catch().context("cannot wait for signals").map_err(Failure::host)?;
-    let listener = listen(SocketAddr::new(config.api.host, config.api.port)).await?;
+    let manager = Manager::of_process();
+    let listeners = if lasting.is_empty() {
+        vec![listen(SocketAddr::new(config.api.host, config.api.port)).await?]
+    } else {
+        sockets.into_listeners().context("cannot listen").map_err(Failure::host)?
+    };
     let engine = Engine::new(EngineSettings {
         vmm,
         data,
@@ -120,20 +136,34 @@ pub(super) async fn run(args: &ApiArgs, global: &Global) -> Result<ExitCode, Fai
         administration: Some(Arc::new(ByCommands::new(global)?)),
         compatible: given::compatible(config),
     });
-    let listening = Listening::over(listener, connections);
+    let listening = Listening::over_all(listeners, connections);
     let address = listening.address().context("cannot tell where it listens").map_err(Failure::host)?;
     let (stop, cut) = (CancellationToken::new(), CancellationToken::new());
-    let serving = tokio::spawn(listening.serve(service.router(), stop.clone(), cut.clone()));
+    let mut serving = tokio::spawn(listening.serve(service.router(), stop.clone(), cut.clone()));
     eprintln!("listening on http://{address}");
+    manager.ready();
 
     let mut running =
         Running { config: config.clone(), pool: pool.clone(), service: service.clone(), log, found };
     while signals.next().await == Told::Reload {
+        manager.reloading();
         running.reload(global);
+        manager.ready();
     }
+    let grace = running.config.api.stop_grace;
     tracing::info!("stopping: finishing what runs");
-    let stopped =
-        async { tokio::join!(pool.stop(running.config.api.stop_grace), service.stop_operations()).0 };
+    manager.stopping(grace + END_PATIENCE);
+    let mut served = None;
+    let emptied = async {
+        let begun = Instant::now();
+        if !lasting.is_empty() {
+            // Whoever comes from now on waits in the socket for the next service; who has come is answered as ever.
+            stop.cancel();
+            served = timeout(grace, &mut serving).await.ok();
+        }
+        pool.stop(grace.saturating_sub(begun.elapsed())).await
+    };
+    let stopped = async { tokio::join!(emptied, service.stop_operations()).0 };
     let finished = tokio::select! {
         finished = stopped => finished,
         () = signals.until_stop() => false,
@@ -144,7 +174,11 @@ pub(super) async fn run(args: &ApiArgs, global: &Global) -> Result<ExitCode, Fai
         cut.cancel();
         service.cut();
     }
-    serving.await.context("the listener failed").map_err(Failure::host)?;
+    let served = match served {
+        Some(served) => served,
+        None => serving.await,
+    };
+    served.context("the listener failed").map_err(Failure::host)?;
     let gone = pool.gone().await;
     if let Some(telemetry) = telemetry {
         telemetry.end().await;
@@ -153,6 +187,17 @@ pub(super) async fn run(args: &ApiArgs, global: &Global) -> Result<ExitCode, Fai
         return Err(Failure::host(anyhow!("some microVMs did not end")));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The configuration of a service that listens at these addresses, where it was given some: what else depends on the address
+/// is to depend on the one that others can use.
+fn at(config: &Config, lasting: &[SocketAddr]) -> Config {
+    let mut config = config.clone();
+    let open = lasting.iter().find(|address| !address.ip().to_canonical().is_loopback());
+    if let Some(address) = open.or(lasting.first()) {
+        (config.api.host, config.api.port) = (address.ip(), address.port());
+    }
+    config
 }
 
 /// Whether requests may come without a token from where they can come.

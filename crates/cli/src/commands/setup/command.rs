@@ -7,7 +7,7 @@ use super::{
     kernel::{self, KernelArgs},
     packages,
 };
-use crate::{failure::Failure, output::Steps, settings::Global, signals::blocking};
+use crate::{data_owner::Owner, failure::Failure, output::Steps, settings::Global, signals::blocking};
 
 /// Arguments of `setup`.
 #[derive(clap::Args)]
@@ -46,6 +46,13 @@ pub(in super::super) async fn run(args: SetupArgs, global: &Global) -> Result<Ex
     if !args.skip_packages {
         let progress = Arc::clone(&steps);
         blocking(move || packages::install(&*progress)).await?;
+    }
+    if let Some(owner) = Owner::other(global) {
+        // What root alone can do is done.
+        steps.finish();
+        let arguments = std::env::args_os().skip(1);
+        let skip = (!args.skip_packages).then(|| "--skip-packages".into());
+        owner.go_on(global, arguments.chain(skip))?;
     }
     if !args.skip_kernel {
         let progress = Arc::clone(&steps);
