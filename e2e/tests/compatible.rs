@@ -39,7 +39,11 @@ fn clients_written_in_python_get_what_they_expect() {
     let clients = installed(&format!("clients-{}", PYTHON_CLIENTS.join("-")), |directory| {
         succeed(Command::new("/usr/bin/python3").args(["-m", "venv"]).arg(directory));
         let pip = directory.join("bin/pip");
-        succeed(Command::new(pip).args(["install", "--quiet", "--disable-pip-version-check"]).args(PYTHON_CLIENTS));
+        succeed(
+            Command::new(pip)
+                .args(["install", "--quiet", "--disable-pip-version-check"])
+                .args(PYTHON_CLIENTS),
+        );
     });
     let host = TestHost::prepared().copy();
     let service = Service::start(&host, &[]).unwrap();
@@ -55,7 +59,15 @@ fn clients_written_in_javascript_get_what_they_expect() {
     let clients = installed(&format!("clients-{}", NODE_CLIENTS.join("-")), |directory| {
         succeed(
             Command::new("npm")
-                .args(["install", "--no-audit", "--no-fund", "--ignore-scripts", "--loglevel", "error", "--prefix"])
+                .args([
+                    "install",
+                    "--no-audit",
+                    "--no-fund",
+                    "--ignore-scripts",
+                    "--loglevel",
+                    "error",
+                    "--prefix",
+                ])
                 .arg(directory)
                 .args(NODE_CLIENTS),
         );
@@ -74,7 +86,9 @@ fn clients_written_in_javascript_get_what_they_expect() {
 fn an_api_that_is_switched_off_is_not_there() {
     let host = TestHost::prepared().copy();
     let mut command = Service::command(&host, &[]);
-    command.env("LLM_FIRECRACKER_PISTON_ENABLED", "false").env("LLM_FIRECRACKER_SANDBOX_FUSION_ENABLED", "false");
+    command
+        .env("LLM_FIRECRACKER_PISTON_ENABLED", "false")
+        .env("LLM_FIRECRACKER_SANDBOX_FUSION_ENABLED", "false");
     let service = Service::start_command(&mut command).unwrap();
     for path in ["/api/v2/runtimes", "/api/v2/piston/runtimes", "/api/v2/connect"] {
         assert_eq!(service.get(path).status, 404, "{path}");

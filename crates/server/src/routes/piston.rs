@@ -68,6 +68,7 @@ pub(super) fn all() -> OpenApiRouter<Arc<Shared>> {
     responses(
         (status = 200, description = "The languages", body = Vec<RuntimeInfo>),
         (status = 401, description = "Token invalid or missing", body = Message),
+        (status = 500, description = "Internal error", body = Message),
         (status = 503, description = "Server busy", body = Message),
     )
 )]
@@ -94,6 +95,7 @@ async fn runtimes(
     responses(
         (status = 200, description = "The languages", body = Vec<PackageInfo>),
         (status = 401, description = "Token invalid or missing", body = Message),
+        (status = 500, description = "Internal error", body = Message),
         (status = 503, description = "Server busy", body = Message),
     )
 )]

@@ -182,8 +182,13 @@ fn every_handler_is_in_the_document() {
         }
         let text = fs::read_to_string(&path).unwrap();
         handlers += text.matches("#[utoipa::path(").count();
-        // It would be served, and nobody would know.
-        assert!(!text.contains(".route("), "{}: routes are added with routes!", path.display());
+        // It would be served, and nobody would know: but another name of one that is documented may be added.
+        for added in text.split(".route(").skip(1) {
+            let handler =
+                added.split_once("))").and_then(|(call, _)| call.rsplit('(').next()).unwrap_or_default();
+            let is_documented = text.contains(&format!("routes!({handler})"));
+            assert!(is_documented, "{}: {handler} is added with routes!", path.display());
+        }
     }
     let documented = documented();
     assert_eq!(handlers, documented.len(), "a handler is not in routes::all()");
