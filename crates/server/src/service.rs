@@ -39,6 +39,7 @@ pub(crate) struct Shared {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) traces: Option<Arc<dyn Traces>>,
     pub(crate) since: Instant,
+    pub(crate) page: bool,
     policy: RwLock<Arc<Policy>>,
 }
 
@@ -70,6 +71,7 @@ impl Service {
             metrics: settings.metrics,
             traces: settings.traces,
             since: Instant::now(),
+            page: settings.page,
             policy: RwLock::new(Arc::new(settings.policy)),
         };
         Self { shared: Arc::new(shared) }

@@ -27,6 +27,8 @@ pub struct Settings {
     pub connections: Connections,
     /// Who makes and exchanges images and snapshots; where there is nobody, that cannot be asked for.
     pub administration: Option<Arc<dyn Administration>>,
+    /// Whether there is the page at `/`, where people write and run programs.
+    pub page: bool,
 }
 
 /// What requests may ask for. Can be changed while the service runs.

@@ -66,6 +66,7 @@ impl InProcess {
                 traces: None,
                 connections: Connections::default(),
                 administration: None,
+                page: false,
             });
             let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.context("listen")?;
             let listening = Listening::over(listener, Connections::default());

@@ -29,6 +29,8 @@ pub(crate) struct Config {
     pub(crate) queue: Queue,
     /// What a request to the service may ask for.
     pub(crate) limits: Limits,
+    /// The page.
+    pub(crate) page: Page,
     /// What the service says.
     pub(crate) log: Log,
     /// Traces.
@@ -89,6 +91,7 @@ impl Config {
                 memory_mib: values.number("limits.memory")?,
                 batch: values.number("limits.batch")?,
             },
+            page: Page { enabled: values.switch("page.enabled")? },
             log: Log {
                 level: values.text("log.level")?,
                 format: values.choice("log.format")?.context("log.format is never left to the program")?,
@@ -286,6 +289,13 @@ pub(crate) struct Limits {
     pub(crate) batch: usize,
 }
 
+/// The page where programs are written and run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Page {
+    /// Whether there is one.
+    pub(crate) enabled: bool,
+}
+
 /// What the service says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Log {
@@ -379,6 +389,10 @@ impl Values<'_> {
             Value::Switch(on) => Ok(Some(*on)),
             _ => bail!("{name} is neither true nor false"),
         }
+    }
+
+    fn switch(&self, name: &str) -> Result<bool> {
+        self.switch_or_auto(name)?.with_context(|| format!("{name} is neither true nor false"))
     }
 
     fn path(&self, name: &str) -> Result<Option<PathBuf>> {

@@ -6,7 +6,7 @@
 use super::{
     checks::{address, bucket, choices, cpu_template, endpoint, log_level, mirror, name},
     key::{
-        Fallback::{Auto, Nothing, Number as Amount, Text as Word},
+        Fallback::{Auto, Flag, Nothing, Number as Amount, Text as Word},
         Key,
         Kind::{self, Choice, List, Number, Path, Switch, Text},
         key,
@@ -35,7 +35,7 @@ pub(super) fn keys() -> impl Iterator<Item = &'static Key> {
 }
 
 /// All sections.
-pub(crate) static SECTIONS: [Section; 10] = [
+pub(crate) static SECTIONS: [Section; 11] = [
     Section { name: "data", documentation: "What is kept on disk.", keys: &DATA },
     Section { name: "vmm", documentation: "What microVMs run in.", keys: &VMM },
     Section { name: "api", documentation: "The service's connections.", keys: &API },
@@ -46,6 +46,7 @@ pub(crate) static SECTIONS: [Section; 10] = [
     },
     Section { name: "queue", documentation: "Requests that wait for room.", keys: &QUEUE },
     Section { name: "limits", documentation: "What a request to the service may ask for.", keys: &LIMITS },
+    Section { name: "page", documentation: "The page where programs are written and run.", keys: &PAGE },
     Section { name: "log", documentation: "What the service writes to stderr.", keys: &LOG },
     Section { name: "telemetry", documentation: "Traces of requests, for a collector.", keys: &TELEMETRY },
     Section { name: "registry", documentation: "Where images of others come from.", keys: &REGISTRY },
@@ -274,6 +275,13 @@ static LIMITS: [Key; 3] = [
     .reloads(),
     key("limits.batch", count(1, 1000), Amount(1000), "The most executions of one batch.").reloads(),
 ];
+
+static PAGE: [Key; 1] = [key(
+    "page.enabled",
+    Switch,
+    Flag(true),
+    "Whether the service has the page at `/`. Without it, `/` leads to the documentation.",
+)];
 
 static LOG: [Key; 2] = [
     key(

@@ -9,6 +9,7 @@ mod health;
 mod languages;
 mod metrics;
 mod operations;
+mod page;
 mod place;
 mod rootfs;
 mod run;
@@ -48,5 +49,6 @@ pub(crate) fn all() -> OpenApiRouter<Arc<Shared>> {
         .routes(routes!(docs::document))
         .routes(routes!(docs::page))
         .routes(routes!(docs::part))
-        .routes(routes!(docs::root))
+        .routes(routes!(page::page))
+        .routes(routes!(page::part))
 }

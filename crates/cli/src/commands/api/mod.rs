@@ -118,6 +118,7 @@ pub(super) async fn run(args: &ApiArgs, global: &Global) -> Result<ExitCode, Fai
         traces: telemetry.clone().map(|telemetry| telemetry as Arc<dyn Traces>),
         connections: connections.clone(),
         administration: Some(Arc::new(ByCommands::new(global)?)),
+        page: config.page.enabled,
     });
     let listening = Listening::over(listener, connections);
     let address = listening.address().context("cannot tell where it listens").map_err(Failure::host)?;
