@@ -31,13 +31,19 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; c
                       require-trusted-types-for 'script'; trusted-types 'none'";
 
 /// The parts by their names; the page itself is the first. Made by whoever is the first to ask, and never changed.
-static PARTS: LazyLock<[(&str, Part); 5]> = LazyLock::new(|| {
+static PARTS: LazyLock<[(&str, Part); 11]> = LazyLock::new(|| {
     let part = |name, media_type, text| (name, Part::new(media_type, text));
     [
         part("index.html", "text/html; charset=utf-8", include_str!("../../assets/page/index.html")),
         part("page.css", "text/css; charset=utf-8", include_str!("../../assets/page/page.css")),
         part("page.js", "text/javascript; charset=utf-8", include_str!("../../assets/page/page.js")),
         part("editor.js", "text/javascript; charset=utf-8", include_str!("../../assets/page/editor.js")),
+        part("examples.js", "text/javascript; charset=utf-8", include_str!("../../assets/page/examples.js")),
+        part("files.js", "text/javascript; charset=utf-8", include_str!("../../assets/page/files.js")),
+        part("output.js", "text/javascript; charset=utf-8", include_str!("../../assets/page/output.js")),
+        part("program.js", "text/javascript; charset=utf-8", include_str!("../../assets/page/program.js")),
+        part("results.js", "text/javascript; charset=utf-8", include_str!("../../assets/page/results.js")),
+        part("service.js", "text/javascript; charset=utf-8", include_str!("../../assets/page/service.js")),
         part("icon.svg", "image/svg+xml", include_str!("../../assets/page/icon.svg")),
     ]
 });
@@ -146,7 +152,7 @@ pub(super) async fn page(State(shared): State<Arc<Shared>>, headers: HeaderMap) 
     tag = "documentation",
     security(()),
     params(
-        ("part" = String, Path, description = "`page.css`, `page.js`, `editor.js` or `icon.svg`", example = "page.js"),
+        ("part" = String, Path, description = "`page.css`, `icon.svg`, `page.js` or another of its scripts", example = "page.js"),
     ),
     responses(
         (status = 200, description = "A part of the page", content(
