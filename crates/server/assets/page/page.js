@@ -167,7 +167,7 @@ const examples = (language) => EXAMPLES[language] ?? [nothing(mainFile(language)
 
 function showExamples(language) {
   const titles = examples(language).map(({ title }, index) => new Option(title, String(index)));
-  element("example").replaceChildren(new Option("Choose…", ""), ...titles);
+  element("example").replaceChildren(new Option("Examples…", ""), ...titles);
 }
 
 // The service
@@ -238,6 +238,8 @@ async function start() {
   element("run").setAttribute("aria-disabled", "true");
   element("cancel").hidden = false;
   results.begin(request);
+  // On a phone the result is below.
+  if (matchMedia("(max-width: 760px)").matches) element("result").scrollIntoView({ block: "start" });
   say("Running.");
   try {
     const answer = await run(request, token, controller.signal, (name, data) => results.event(name, data));

@@ -70,8 +70,10 @@ export class Results {
 
   /** Something has come while it runs. */
   event(name, data) {
-    if (name === "started") this.#queue = data.queue_micros / 1000;
-    else if (name === "stdout" || name === "stderr") this.#output(data.index).output.write(name, data.text);
+    if (name === "started") {
+      this.#queue = data.queue_micros / 1000;
+      this.#tick();
+    } else if (name === "stdout" || name === "stderr") this.#output(data.index).output.write(name, data.text);
   }
 
   /** All of it has come. Gives what a screen reader is to say. */
