@@ -270,7 +270,7 @@ print("\\033[31mred\\033[0m \\033[1;4mbold\\033[0m \\033]0;title\\007\\033]8;;ja
 print("10 %\\r20 %\\rdone", "ab\\bc")
 sys.stdout.flush()
 print("\\033[3", end="", flush=True)
-print("2mgreen")
+print("2mgreen\\033[m")
 print("a\\0 b\\x7f")
 `);
   const shown = await text(page, "#output");

@@ -91,7 +91,7 @@ export class Results {
     });
     const bad = executions.filter(({ exception, exitCode }) => exception || exitCode !== 0);
     const [kind, words] = executions.length === 1 ? ending(executions[0])
-      : bad.length === 0 ? ["good", `All ${executions.length} ended with exit status 0`]
+      : bad.length === 0 ? ["good", `All ${executions.length} succeeded`]
       : ["poor", `${bad.length} of ${executions.length} failed`];
     this.#state(kind, words);
     if (executions.length === 1 && this.#outputs[0].output.isEmpty) {
