@@ -1,5 +1,5 @@
-//! The service's page, in a real browser: `web/test/page.test.mjs` uses it, on real microVMs. And its editor, made anew of
-//! `web/`: it must be the one that is committed.
+//! The service's page, in a real browser: `web/test/page.test.mjs` uses it, on real microVMs; `web/test/edges.mjs` at its
+//! edges, on a service that only pretends. And its editor, made anew of `web/`: it must be the one that is committed.
 
 use std::{
     fs::{self, File},
@@ -35,7 +35,15 @@ impl Web {
         }
         let wanted = fs::read(source().join("package-lock.json")).unwrap();
         let installed = directory.join("installed.json");
-        for part in ["package.json", "package-lock.json", "build.mjs", "src/editor.js", "test/page.test.mjs"] {
+        for part in [
+            "package.json",
+            "package-lock.json",
+            "build.mjs",
+            "src/editor.js",
+            "test/page.test.mjs",
+            "test/edges.mjs",
+            "test/mock.mjs",
+        ] {
             fs::copy(source().join(part), directory.join(part)).unwrap();
         }
         if fs::read(&installed).ok().as_ref() != Some(&wanted) {
@@ -49,9 +57,14 @@ impl Web {
     }
 
     fn node(&self, arguments: &[&str]) {
-        let output = Command::new("node").args(arguments).current_dir(&self.directory).output();
+        let output = Command::new("node")
+            .args(arguments)
+            .current_dir(&self.directory)
+            .env("SERVER_CRATE", source().join("../crates/server").canonicalize().unwrap())
+            .output();
         let output = output.expect("scripts/test-packages installs node");
-        let (said, faults) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        let (said, faults) =
+            (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
         eprintln!("{said}{faults}");
         assert!(output.status.success(), "node {arguments:?}: {said}{faults}");
     }
@@ -66,6 +79,11 @@ fn the_editor_is_what_its_sources_make() {
         fs::read(web.directory.join("editor.js")).unwrap() == fs::read(committed).unwrap(),
         "run, in web: npm ci --ignore-scripts && npm run build"
     );
+}
+
+#[test]
+fn the_page_takes_what_a_service_seldom_says() {
+    Web::installed().node(&["--test", "test/edges.mjs"]);
 }
 
 #[test]

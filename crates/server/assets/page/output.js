@@ -11,12 +11,16 @@
 const BLOCK_LINES = 250;
 /** Characters after which a block is full, however few lines they are. */
 const BLOCK_CHARACTERS = 64 * 1024;
+/** Pieces of another look after which a block is full: each is an element, and there may be one for each character. */
+const BLOCK_PIECES = 250;
 /** Blocks that stay: some 5,000 lines. */
 const MOST_BLOCKS = 20;
 /** Characters that may wait for a frame. */
-const MOST_WAITING = 512 * 1024;
+const MOST_WAITING = 256 * 1024;
 /** Characters of a line in which \r can still go back. */
 const LONGEST_LINE = 8192;
+/** Pieces of a line after which it is as one that is too long. */
+const LINE_PIECES = 125;
 /** Characters that are kept for the download; those of JavaScript take two bytes. */
 const MOST_KEPT = 64 * 1024 * 1024;
 /** Characters of an escape sequence after which it is none. */
@@ -88,9 +92,7 @@ export class Output {
   #lines;
   #skipped;
   #current;
-  #block = null;
-  #blockLines = 0;
-  #blockCharacters = 0;
+  #blocks = [];
   #line = [];
   #column = 0;
   #waiting = [];
@@ -151,7 +153,7 @@ export class Output {
     const waiting = this.#waiting;
     [this.#waiting, this.#waitingCharacters] = [[], 0];
     for (const [stream, text] of waiting) this.#show(stream, text);
-    this.#current.replaceChildren(...this.#pieces());
+    this.#draw();
     if (this.#missing > 0) {
       const kilobytes = Math.ceil(this.#missing / 1000).toLocaleString("en");
       this.#skipped.textContent = `About ${kilobytes} kB of earlier output are not shown: download the output to see them.`;
@@ -221,7 +223,7 @@ export class Output {
       if (to < text.length && /[\ud800-\udbff]/.test(text[to - 1])) to += 1;
       this.#putPiece(text.slice(from, to), classes);
       from = to;
-      if (this.#column >= LONGEST_LINE) this.#commit("");
+      if (this.#column >= LONGEST_LINE || this.#line.length >= LINE_PIECES) this.#commit("");
     }
   }
 
@@ -259,40 +261,47 @@ export class Output {
     this.#commit("\n");
   }
 
-  #pieces() {
-    return this.#line.map(([text, classes]) => {
-      if (classes === "") return document.createTextNode(text);
-      const span = document.createElement("span");
-      span.className = classes;
-      span.textContent = text;
-      return span;
-    });
-  }
-
   /** The line is finished. */
   #commit(end) {
-    if (this.#block === null || this.#blockLines >= BLOCK_LINES || this.#blockCharacters >= BLOCK_CHARACTERS) {
-      this.#block = document.createElement("span");
-      this.#block.className = "block";
-      [this.#blockLines, this.#blockCharacters] = [0, 0];
-      this.#current.before(this.#block);
-      while (this.#lines.childElementCount > MOST_BLOCKS + 1) {
-        this.#missing += this.#lines.firstElementChild.textContent.length;
-        this.#lines.firstElementChild.remove();
+    let block = this.#blocks.at(-1);
+    if (!block || block.lines >= BLOCK_LINES || block.characters >= BLOCK_CHARACTERS || block.pieces >= BLOCK_PIECES) {
+      block = { element: document.createElement("span"), waiting: [], lines: 0, characters: 0, pieces: 0 };
+      block.element.className = "block";
+      this.#blocks.push(block);
+      if (this.#blocks.length > MOST_BLOCKS) {
+        const oldest = this.#blocks.shift();
+        this.#missing += oldest.characters;
+        oldest.element.remove();
       }
     }
-    const pieces = this.#pieces();
-    const plain = this.#block.lastChild;
-    // Most lines are plain text: one node for many of them.
-    if (pieces.every((piece) => piece.nodeType === Node.TEXT_NODE)) {
-      const text = pieces.map((piece) => piece.data).join("") + end;
-      if (plain?.nodeType === Node.TEXT_NODE) plain.appendData(text);
-      else this.#block.append(text);
-    } else {
-      this.#block.append(...pieces, end);
+    // Most lines are plain text: one piece for many of them.
+    for (const [text, classes] of [...this.#line, [end, ""]]) {
+      const last = block.waiting.at(-1);
+      if (last && last[1] === classes) last[0] += text;
+      else if (text !== "") block.waiting.push([text, classes]);
+      block.characters += text.length;
     }
-    this.#blockLines += end === "" ? 0 : 1;
-    this.#blockCharacters += this.#line.reduce((sum, [piece]) => sum + piece.length, 1);
+    block.lines += end === "" ? 0 : 1;
+    block.pieces += this.#line.length;
     [this.#line, this.#column] = [[], 0];
   }
+
+  /** Puts what is new of the blocks into the page: only then, as many may come and go with one frame. */
+  #draw() {
+    for (const { element, waiting } of this.#blocks) {
+      if (waiting.length > 0) element.append(...pieces(waiting.splice(0)));
+      if (!element.isConnected) this.#current.before(element);
+    }
+    this.#current.replaceChildren(...pieces(this.#line));
+  }
+}
+
+function pieces(list) {
+  return list.map(([text, classes]) => {
+    if (classes === "") return document.createTextNode(text);
+    const span = document.createElement("span");
+    span.className = classes;
+    span.textContent = text;
+    return span;
+  });
 }
