@@ -154,6 +154,14 @@ impl Lab {
     }
 
     pub(crate) async fn with(authority: Option<Authority>) -> Self {
+        Self::made(authority, true).await
+    }
+
+    pub(crate) async fn without_page() -> Self {
+        Self::made(None, false).await
+    }
+
+    async fn made(authority: Option<Authority>, page: bool) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let data = fake::prepare(directory.path(), &[]).await.unwrap();
         let engine = Arc::new(fake::engine(data, Fake::new(FakeSettings::default()), 8));
@@ -169,6 +177,7 @@ impl Lab {
             connections: Connections::default(),
             administration: Some(Arc::clone(&performer) as _),
             compatible: Compatible::default(),
+            page,
         });
         let router = service.router();
         Self { performer, service, router, _directory: directory }

@@ -45,6 +45,7 @@ pub(crate) struct Shared {
     pub(crate) versions: Versions,
     /// Ends conversations that outlive their request.
     pub(crate) cut: CancellationToken,
+    pub(crate) page: bool,
     policy: RwLock<Arc<Policy>>,
 }
 
@@ -79,6 +80,7 @@ impl Service {
             compatible: settings.compatible,
             versions: Versions::default(),
             cut: CancellationToken::new(),
+            page: settings.page,
             policy: RwLock::new(Arc::new(settings.policy)),
         };
         Self { shared: Arc::new(shared) }

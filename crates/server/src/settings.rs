@@ -59,6 +59,8 @@ impl Default for PistonLimits {
     fn default() -> Self {
         Self { run_timeout: Duration::from_secs(3), compile_timeout: Duration::from_secs(10) }
     }
+    /// Whether there is the page at `/`, where people write and run programs.
+    pub page: bool,
 }
 
 /// What requests may ask for. Can be changed while the service runs.

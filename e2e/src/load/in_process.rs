@@ -67,6 +67,7 @@ impl InProcess {
                 connections: Connections::default(),
                 administration: None,
                 compatible: server::Compatible::default(),
+                page: false,
             });
             let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.context("listen")?;
             let listening = Listening::over(listener, Connections::default());

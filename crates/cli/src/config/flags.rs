@@ -33,8 +33,8 @@ pub(crate) fn help(name: &'static str) -> String {
     let key = of_table(name);
     let default = match key.fallback {
         Fallback::Auto(meaning) => format!(" [default: {meaning}]"),
+        Fallback::Flag(on) => format!(" [default: {on}]"),
         Fallback::Number(number) => format!(" [default: {number}]"),
-        Fallback::On => " [default: true]".to_owned(),
         Fallback::Text("") | Fallback::Nothing => String::new(),
         Fallback::Text(text) => format!(" [default: {text}]"),
     };

@@ -94,9 +94,8 @@ pub(super) enum Kind {
 pub(super) enum Fallback {
     /// What the program decides, which is this.
     Auto(&'static str),
+    Flag(bool),
     Number(u64),
-    /// `true`.
-    On,
     /// A text; the empty one is allowed then, whatever the check says.
     Text(&'static str),
     /// A list of nothing.
@@ -174,8 +173,8 @@ impl Key {
     pub(super) fn default(&self) -> Value {
         match self.fallback {
             Fallback::Auto(_) => Value::Auto,
+            Fallback::Flag(on) => Value::Switch(on),
             Fallback::Number(number) => Value::Number(number),
-            Fallback::On => Value::Switch(true),
             Fallback::Text(text) => Value::Text(text.to_owned()),
             Fallback::Nothing => Value::List(Vec::new()),
         }

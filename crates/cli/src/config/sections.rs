@@ -33,6 +33,8 @@ pub(crate) struct Config {
     pub(crate) piston: Option<Piston>,
     /// Whether `SandboxFusion`'s is.
     pub(crate) sandbox_fusion: bool,
+    /// The page.
+    pub(crate) page: Page,
     /// What the service says.
     pub(crate) log: Log,
     /// Traces.
@@ -95,6 +97,7 @@ impl Config {
             },
             piston: Piston::new(&values)?,
             sandbox_fusion: values.switch("sandbox_fusion.enabled")?,
+            page: Page { enabled: values.switch("page.enabled")? },
             log: Log {
                 level: values.text("log.level")?,
                 format: values.choice("log.format")?.context("log.format is never left to the program")?,
@@ -308,6 +311,13 @@ pub(crate) struct Limits {
     pub(crate) memory_mib: u32,
     /// The most executions of a batch.
     pub(crate) batch: usize,
+}
+
+/// The page where programs are written and run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Page {
+    /// Whether there is one.
+    pub(crate) enabled: bool,
 }
 
 /// What the service says.

@@ -6,7 +6,7 @@
 use super::{
     checks::{address, bucket, choices, cpu_template, endpoint, log_level, mirror, name},
     key::{
-        Fallback::{Auto, Nothing, Number as Amount, On, Text as Word},
+        Fallback::{Auto, Flag, Nothing, Number as Amount, Text as Word},
         Key,
         Kind::{self, Choice, List, Number, Path, Switch, Text},
         key,
@@ -35,7 +35,7 @@ pub(super) fn keys() -> impl Iterator<Item = &'static Key> {
 }
 
 /// All sections.
-pub(crate) static SECTIONS: [Section; 12] = [
+pub(crate) static SECTIONS: [Section; 13] = [
     Section { name: "data", documentation: "What is kept on disk.", keys: &DATA },
     Section { name: "vmm", documentation: "What microVMs run in.", keys: &VMM },
     Section { name: "api", documentation: "The service's connections.", keys: &API },
@@ -56,6 +56,7 @@ pub(crate) static SECTIONS: [Section; 12] = [
         documentation: "SandboxFusion's run_code, for clients that speak it: see compatible.md.",
         keys: &SANDBOX_FUSION,
     },
+    Section { name: "page", documentation: "The page where programs are written and run.", keys: &PAGE },
     Section { name: "log", documentation: "What the service writes to stderr.", keys: &LOG },
     Section { name: "telemetry", documentation: "Traces of requests, for a collector.", keys: &TELEMETRY },
     Section { name: "registry", documentation: "Where images of others come from.", keys: &REGISTRY },
@@ -290,7 +291,7 @@ static LIMITS: [Key; 3] = [
 ];
 
 static PISTON: [Key; 3] = [
-    key("piston.enabled", Switch, On, "Whether /api/v2 and /api/v2/piston are served."),
+    key("piston.enabled", Switch, Flag(true), "Whether /api/v2 and /api/v2/piston are served."),
     key(
         "piston.run_timeout",
         milliseconds(1, 300_000),
@@ -305,7 +306,13 @@ static PISTON: [Key; 3] = [
     ),
 ];
 
-static SANDBOX_FUSION: [Key; 1] = [key("sandbox_fusion.enabled", Switch, On, "Whether /run_code is served.")];
+static SANDBOX_FUSION: [Key; 1] = [key("sandbox_fusion.enabled", Switch, Flag(true), "Whether /run_code is served.")];
+static PAGE: [Key; 1] = [key(
+    "page.enabled",
+    Switch,
+    Flag(true),
+    "Whether the service has the page at `/`. Without it, `/` leads to the documentation.",
+)];
 
 static LOG: [Key; 2] = [
     key(

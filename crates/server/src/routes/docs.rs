@@ -11,7 +11,7 @@ use axum::{
             CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
         },
     },
-    response::{IntoResponse as _, Redirect, Response},
+    response::{IntoResponse as _, Response},
 };
 use bytes::Bytes;
 
@@ -72,19 +72,6 @@ pub(super) async fn part(Extension(trace_id): Extension<TraceId>, Path(part): Pa
         "docs.js" => served("text/javascript; charset=utf-8", include_str!("../../assets/docs.js")),
         _ => ApiError::NotFound("no such path".to_owned()).respond(&trace_id),
     }
-}
-
-/// Leads to the documentation.
-#[utoipa::path(
-    get,
-    path = "/",
-    operation_id = "root",
-    tag = "documentation",
-    security(()),
-    responses((status = 307, description = "To `/docs`", headers(("Location" = String, description = "`/docs`")))),
-)]
-pub(super) async fn root() -> Redirect {
-    Redirect::temporary("/docs")
 }
 
 fn served(media_type: &'static str, body: impl Into<Bytes>) -> Response {

@@ -10,6 +10,7 @@ mod languages;
 mod metrics;
 mod operations;
 mod piston;
+mod page;
 mod place;
 mod rootfs;
 mod run;
@@ -70,5 +71,6 @@ fn own() -> OpenApiRouter<Arc<Shared>> {
         .routes(routes!(docs::document))
         .routes(routes!(docs::page))
         .routes(routes!(docs::part))
-        .routes(routes!(docs::root))
+        .routes(routes!(page::page))
+        .routes(routes!(page::part))
 }

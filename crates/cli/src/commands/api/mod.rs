@@ -135,6 +135,7 @@ pub(super) async fn run(args: &ApiArgs, global: &Global, sockets: Sockets) -> Re
         connections: connections.clone(),
         administration: Some(Arc::new(ByCommands::new(global)?)),
         compatible: given::compatible(config),
+        page: config.page.enabled,
     });
     let listening = Listening::over_all(listeners, connections);
     let address = listening.address().context("cannot tell where it listens").map_err(Failure::host)?;
