@@ -12,6 +12,7 @@
 mod administrator;
 mod body;
 mod caller;
+mod database;
 mod error;
 #[cfg(test)]
 mod fake;
