@@ -17,10 +17,11 @@ use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
-use vmm::fake::{Fake, FakeSettings};
+use vmm::fake::{Fake, FakeControl, FakeSettings};
 
 use crate::{
     Connections, Metrics, Policy, Service, Settings,
+    jobs::{JobSettings, Jobs},
     operations::{
         Administration, AdministrationError, BucketName, ImageInfo, RemoteImageInfo, RemoteSnapshotInfo,
         SnapshotInfo, Task,
@@ -123,8 +124,9 @@ impl Administration for Performer {
 pub(crate) struct Lab {
     pub(crate) performer: Arc<Performer>,
     pub(crate) service: Service,
+    pub(crate) control: Arc<FakeControl>,
     router: Router,
-    _directory: tempfile::TempDir,
+    directory: tempfile::TempDir,
 }
 
 /// An answer.
@@ -154,11 +156,25 @@ impl Lab {
     }
 
     pub(crate) async fn with(authority: Option<Authority>) -> Self {
-        let directory = tempfile::tempdir().unwrap();
+        Self::over(tempfile::tempdir().unwrap(), authority, PoolLimits::default(), |_| {}).await
+    }
+
+    /// One that goes on in a directory, with jobs as a test wants them.
+    pub(crate) async fn over(
+        directory: tempfile::TempDir,
+        authority: Option<Authority>,
+        limits: PoolLimits,
+        change: impl FnOnce(&mut JobSettings),
+    ) -> Self {
         let data = fake::prepare(directory.path(), &[]).await.unwrap();
-        let engine = Arc::new(fake::engine(data, Fake::new(FakeSettings::default()), 8));
+        let vmm = Fake::new(FakeSettings::default());
+        let control = vmm.control();
+        let mut settings = JobSettings::new(data.jobs_database());
+        change(&mut settings);
+        let engine = Arc::new(fake::engine(data, vmm, 8));
         let metrics = Arc::new(Metrics::new());
-        let pool = Pool::start(engine, PoolLimits::default(), Arc::clone(&metrics) as Arc<_>);
+        let pool = Pool::start(engine, limits, Arc::clone(&metrics) as Arc<_>);
+        let jobs = Jobs::start(settings, pool.clone(), &metrics, None).await.unwrap();
         let performer = Performer::new();
         let service = Service::new(Settings {
             pool,
@@ -167,10 +183,16 @@ impl Lab {
             metrics,
             traces: None,
             connections: Connections::default(),
+            jobs: Some(jobs),
             administration: Some(Arc::clone(&performer) as _),
         });
         let router = service.router();
-        Self { performer, service, router, _directory: directory }
+        Self { performer, service, control, router, directory }
+    }
+
+    /// Ends it, and leaves what is on disk.
+    pub(crate) fn into_directory(self) -> tempfile::TempDir {
+        self.directory
     }
 
     /// Asks as a program on this machine does.

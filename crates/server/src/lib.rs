@@ -17,6 +17,7 @@ mod error;
 #[cfg(test)]
 mod fake;
 mod head_deadline;
+pub mod jobs;
 mod listen;
 mod metrics;
 mod openapi;

@@ -6,6 +6,7 @@ use engine::pool::Pool;
 use vmm::spec::MachineSpec;
 
 use crate::{
+    jobs::Jobs,
     metrics::{Metrics, Traces},
     operations::Administration,
     tokens::Authority,
@@ -25,6 +26,8 @@ pub struct Settings {
     pub traces: Option<Arc<dyn Traces>>,
     /// How connections are served.
     pub connections: Connections,
+    /// Requests that are run later; where there are none, none are taken.
+    pub jobs: Option<Jobs>,
     /// Who makes and exchanges images and snapshots; where there is nobody, that cannot be asked for.
     pub administration: Option<Arc<dyn Administration>>,
 }

@@ -65,6 +65,7 @@ impl InProcess {
                 metrics,
                 traces: None,
                 connections: Connections::default(),
+                jobs: None,
                 administration: None,
             });
             let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.context("listen")?;

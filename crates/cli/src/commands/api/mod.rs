@@ -21,7 +21,7 @@ use rustix::{
     fs::{FlockOperation, flock},
     process::{Resource, Rlimit, getrlimit, setrlimit},
 };
-use server::{Listening, Metrics, Service, Settings, Traces, tokens::Authority};
+use server::{Listening, Metrics, Service, Settings, Traces, jobs::Jobs, tokens::Authority};
 use store::DataDirectory;
 use tokio::{
     net::TcpListener,
@@ -31,6 +31,7 @@ use tokio_util::sync::CancellationToken;
 use vmm::{backend::Acceleration, jail};
 
 use self::given::Found;
+use super::jobs::configured_secret;
 use crate::{
     administration::ByCommands,
     backend,
@@ -98,6 +99,7 @@ pub(super) async fn run(args: &ApiArgs, global: &Global) -> Result<ExitCode, Fai
     let authority = config.api.needs_tokens().then(|| authority(&data)).transpose()?;
     let mut signals = Signals::catch().context("cannot wait for signals").map_err(Failure::host)?;
     let listener = listen(SocketAddr::new(config.api.host, config.api.port)).await?;
+    let jobs_database = data.jobs_database();
     let engine = Engine::new(EngineSettings {
         vmm,
         data,
@@ -109,6 +111,13 @@ pub(super) async fn run(args: &ApiArgs, global: &Global) -> Result<ExitCode, Fai
     let telemetry = telemetry.transpose().map_err(Failure::usage)?;
     let metrics = Arc::new(Metrics::new());
     let pool = Pool::start(Arc::new(engine), given::limits(config, found), Arc::clone(&metrics) as Arc<_>);
+    let jobs = match given::jobs(config, &jobs_database, configured_secret(config)?) {
+        Some(settings) => {
+            let traces = telemetry.clone().map(|telemetry| telemetry as Arc<dyn Traces>);
+            Some(Jobs::start(settings, pool.clone(), &metrics, traces).await.or_fail()?)
+        }
+        None => None,
+    };
     let connections = given::connections(config);
     let service = Service::new(Settings {
         pool: pool.clone(),
@@ -117,6 +126,7 @@ pub(super) async fn run(args: &ApiArgs, global: &Global) -> Result<ExitCode, Fai
         metrics,
         traces: telemetry.clone().map(|telemetry| telemetry as Arc<dyn Traces>),
         connections: connections.clone(),
+        jobs,
         administration: Some(Arc::new(ByCommands::new(global)?)),
     });
     let listening = Listening::over(listener, connections);
@@ -131,8 +141,9 @@ pub(super) async fn run(args: &ApiArgs, global: &Global) -> Result<ExitCode, Fai
         running.reload(global);
     }
     tracing::info!("stopping: finishing what runs");
+    let grace = running.config.api.stop_grace;
     let stopped =
-        async { tokio::join!(pool.stop(running.config.api.stop_grace), service.stop_operations()).0 };
+        async { tokio::join!(pool.stop(grace), service.stop_operations(), service.stop_jobs(grace)).0 };
     let finished = tokio::select! {
         finished = stopped => finished,
         () = signals.until_stop() => false,
@@ -142,6 +153,7 @@ pub(super) async fn run(args: &ApiArgs, global: &Global) -> Result<ExitCode, Fai
         tracing::warn!("stopping: what still runs is cut off");
         cut.cancel();
     }
+    service.end_jobs().await;
     serving.await.context("the listener failed").map_err(Failure::host)?;
     let gone = pool.gone().await;
     if let Some(telemetry) = telemetry {
