@@ -15,6 +15,7 @@ pub mod registry_server;
 pub mod running;
 pub mod service;
 pub mod stand_in;
+pub mod survival;
 pub mod wiring;
 
 use std::{
