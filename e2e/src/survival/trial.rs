@@ -5,6 +5,7 @@ use std::{
     hash::{BuildHasher as _, Hasher as _},
     net::SocketAddr,
     ops::Range,
+    path::Path,
     process::Command,
     sync::{
         Arc,
@@ -28,6 +29,7 @@ use super::{
     verdict::{Accepted, Facts},
 };
 use crate::{
+    build_directory,
     load::{
         client::{Connection, Target},
         report::{Row, Section},
@@ -59,6 +61,27 @@ pub struct Extent {
     pub program: fn(usize) -> String,
     /// How long all of it may take.
     pub patience: Duration,
+}
+
+impl Extent {
+    /// The bar: a thousand jobs, in microVMs that are tasks, and lives so short that each ends in the middle of much.
+    pub fn over_fakes() -> Self {
+        Self {
+            jobs: 1000,
+            callers: 8,
+            kills: 20,
+            life: Duration::from_millis(50)..Duration::from_millis(500),
+            program: |number| format!("sleep 40\nprint {number}"),
+            patience: Duration::from_secs(240),
+        }
+    }
+}
+
+/// Starts a service over microVMs that are tasks, and keeps what it has in `directory`.
+pub fn fake_service(directory: &Path) -> Command {
+    let mut command = Command::new(build_directory().join("fake-service"));
+    command.arg("--data-dir").arg(directory);
+    command
 }
 
 /// What was found.
