@@ -81,8 +81,7 @@ impl Assembled {
         let listening = Listening::over(listener, Connections::default());
         let address = listening.address().context("tell where it listens")?;
         let stop = CancellationToken::new();
-        let serving =
-            tokio::spawn(listening.serve(service.router(), stop.clone(), CancellationToken::new()));
+        let serving = tokio::spawn(listening.serve(service.router(), stop.clone(), CancellationToken::new()));
         Ok(Self { address, pool, stop, control, serving })
     }
 }
