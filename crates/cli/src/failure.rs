@@ -94,6 +94,7 @@ with_hint!(
     images::rootfs::InspectImageError,
     images::rootfs::ListRootfsError,
     images::rootfs::MapPackagesError,
+    server::jobs::StartJobsError,
     server::tokens::CreateTokenError,
     server::tokens::ListTokensError,
     server::tokens::OpenError,

@@ -13,6 +13,7 @@ use engine::{
 };
 
 use crate::{
+    jobs::{AskError, StoreError},
     operations::{AdministrationError, SubmitError},
     tokens::{AdmitError, AuthError, AuthorityError, NotAllowed, QuotaExceeded},
     trace::TraceId,
@@ -69,6 +70,9 @@ pub(crate) enum ApiError {
     /// The pool has not served it.
     #[error("the pool did not serve the request")]
     Pool(#[source] PoolError),
+    /// A job was not taken.
+    #[error(transparent)]
+    Job(#[from] AskError),
     /// Something is wrong with us.
     #[error("E010: internal error")]
     Internal(String),
@@ -81,6 +85,12 @@ impl From<AuthError> for ApiError {
             AuthError::Invalid => Self::TokenInvalid,
             AuthError::Unavailable(source) => Self::Authority(source),
         }
+    }
+}
+
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> Self {
+        Self::Job(AskError::Store(error))
     }
 }
 
@@ -109,6 +119,9 @@ impl ApiError {
             }
             Self::BodyTimedOut(_) => StatusCode::REQUEST_TIMEOUT,
             Self::TokenMissing | Self::TokenInvalid => StatusCode::UNAUTHORIZED,
+            Self::Job(AskError::OtherBody) => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::Job(AskError::CallerFull(_)) => StatusCode::TOO_MANY_REQUESTS,
+            Self::Job(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Quota(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::NotAllowed(_) => StatusCode::FORBIDDEN,
             Self::NotFound(_) | Self::NoSuchLanguage(_) => StatusCode::NOT_FOUND,
@@ -131,6 +144,7 @@ impl ApiError {
         const SOON: Duration = Duration::from_secs(1);
         match self {
             Self::Quota(quota) => Some(quota.retry_after()),
+            Self::Job(AskError::CallerFull(_)) => Some(SOON),
             Self::Pool(PoolError::Refused(Refusal::Busy { retry_after })) => Some(*retry_after),
             _ if self.status() == StatusCode::SERVICE_UNAVAILABLE => Some(SOON),
             _ => None,
@@ -138,7 +152,7 @@ impl ApiError {
     }
 
     /// What the client is told.
-    fn page(&self, trace_id: &str) -> String {
+    pub(crate) fn page(&self, trace_id: &str) -> String {
         match self {
             Self::Pool(PoolError::Refused(refusal)) => match refusal {
                 Refusal::Busy { .. } => "E008: server busy".to_owned(),
@@ -176,7 +190,13 @@ impl ApiError {
 
     /// Whether it is ours to mend, and neither the client's fault nor a matter of load.
     pub(crate) fn is_fault(&self) -> bool {
-        let is_load = matches!(self, Self::Pool(PoolError::Refused(_)) | Self::BodiesBusy | Self::Submit(_));
+        let is_load = matches!(
+            self,
+            Self::Pool(PoolError::Refused(_))
+                | Self::BodiesBusy
+                | Self::Submit(_)
+                | Self::Job(AskError::Full(_))
+        );
         self.status().is_server_error() && !is_load
     }
 
@@ -217,6 +237,7 @@ impl ApiError {
             Self::Pool(PoolError::Run(error)) => error.hint(),
             Self::Pool(PoolError::Start(error)) => error.hint(),
             Self::Authority(error) => error.hint(),
+            Self::Job(AskError::Store(error)) => error.hint(),
             _ => None,
         }
     }

@@ -17,10 +17,11 @@ use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
-use vmm::fake::{Fake, FakeSettings};
+use vmm::fake::{Fake, FakeControl, FakeSettings};
 
 use crate::{
     Compatible, Connections, Metrics, Policy, Service, Settings,
+    jobs::{JobSettings, Jobs},
     operations::{
         Administration, AdministrationError, BucketName, ImageInfo, RemoteImageInfo, RemoteSnapshotInfo,
         SnapshotInfo, Task,
@@ -123,8 +124,9 @@ impl Administration for Performer {
 pub(crate) struct Lab {
     pub(crate) performer: Arc<Performer>,
     pub(crate) service: Service,
+    pub(crate) control: Arc<FakeControl>,
     router: Router,
-    _directory: tempfile::TempDir,
+    directory: tempfile::TempDir,
 }
 
 /// An answer.
@@ -154,19 +156,39 @@ impl Lab {
     }
 
     pub(crate) async fn with(authority: Option<Authority>) -> Self {
-        Self::made(authority, true).await
+        Self::over(tempfile::tempdir().unwrap(), authority, PoolLimits::default(), |_| {}).await
     }
 
     pub(crate) async fn without_page() -> Self {
-        Self::made(None, false).await
+        Self::made(tempfile::tempdir().unwrap(), None, PoolLimits::default(), |_| {}, false).await
     }
 
-    async fn made(authority: Option<Authority>, page: bool) -> Self {
-        let directory = tempfile::tempdir().unwrap();
+    /// One that goes on in a directory, with jobs as a test wants them.
+    pub(crate) async fn over(
+        directory: tempfile::TempDir,
+        authority: Option<Authority>,
+        limits: PoolLimits,
+        change: impl FnOnce(&mut JobSettings),
+    ) -> Self {
+        Self::made(directory, authority, limits, change, true).await
+    }
+
+    async fn made(
+        directory: tempfile::TempDir,
+        authority: Option<Authority>,
+        limits: PoolLimits,
+        change: impl FnOnce(&mut JobSettings),
+        page: bool,
+    ) -> Self {
         let data = fake::prepare(directory.path(), &[]).await.unwrap();
-        let engine = Arc::new(fake::engine(data, Fake::new(FakeSettings::default()), 8));
+        let vmm = Fake::new(FakeSettings::default());
+        let control = vmm.control();
+        let mut settings = JobSettings::new(data.jobs_database());
+        change(&mut settings);
+        let engine = Arc::new(fake::engine(data, vmm, 8));
         let metrics = Arc::new(Metrics::new());
-        let pool = Pool::start(engine, PoolLimits::default(), Arc::clone(&metrics) as Arc<_>);
+        let pool = Pool::start(engine, limits, Arc::clone(&metrics) as Arc<_>);
+        let jobs = Jobs::start(settings, pool.clone(), &metrics, None).await.unwrap();
         let performer = Performer::new();
         let service = Service::new(Settings {
             pool,
@@ -175,12 +197,18 @@ impl Lab {
             metrics,
             traces: None,
             connections: Connections::default(),
+            jobs: Some(jobs),
             administration: Some(Arc::clone(&performer) as _),
             compatible: Compatible::default(),
             page,
         });
         let router = service.router();
-        Self { performer, service, router, _directory: directory }
+        Self { performer, service, control, router, directory }
+    }
+
+    /// Ends it, and leaves what is on disk.
+    pub(crate) fn into_directory(self) -> tempfile::TempDir {
+        self.directory
     }
 
     /// Asks as a program on this machine does.

@@ -13,10 +13,12 @@ mod administrator;
 mod body;
 mod caller;
 mod compatible;
+mod database;
 mod error;
 #[cfg(test)]
 mod fake;
 mod head_deadline;
+pub mod jobs;
 mod listen;
 mod metrics;
 mod openapi;

@@ -25,6 +25,7 @@ use crate::routes;
     ),
     tags(
         (name = "run", description = "Programs"),
+        (name = "jobs", description = "Programs that are run later, and told of when they end"),
         (name = "languages", description = "What they may be written in"),
         (name = "images", description = "What microVMs have as their disk; for administrators"),
         (name = "snapshots", description = "What microVMs are restored from; for administrators"),

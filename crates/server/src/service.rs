@@ -4,7 +4,7 @@ use std::{
     net::{IpAddr, SocketAddr},
     panic::AssertUnwindSafe,
     sync::{Arc, PoisonError, RwLock},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use axum::{
@@ -23,6 +23,7 @@ use crate::{
     body::Bodies,
     compatible::Versions,
     error::{ApiError, Refused},
+    jobs::Jobs,
     metrics::{HttpAnswered, Metrics, Traces},
     operations::Operations,
     routes,
@@ -38,6 +39,7 @@ pub(crate) struct Shared {
     pub(crate) bodies: Bodies,
     pub(crate) connections: Connections,
     pub(crate) operations: Option<Operations>,
+    pub(crate) jobs: Option<Jobs>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) traces: Option<Arc<dyn Traces>>,
     pub(crate) since: Instant,
@@ -74,6 +76,7 @@ impl Service {
             bodies: Bodies::new(),
             connections: settings.connections,
             operations,
+            jobs: settings.jobs,
             metrics: settings.metrics,
             traces: settings.traces,
             since: Instant::now(),
@@ -101,6 +104,20 @@ impl Service {
     /// Cuts off what goes on after its request: `WebSocket`s.
     pub fn cut(&self) {
         self.shared.cut.cancel();
+    }
+
+    /// Begins no more jobs, and waits until none runs, for so long.
+    pub async fn stop_jobs(&self, patience: Duration) {
+        if let Some(jobs) = &self.shared.jobs {
+            jobs.stop(patience).await;
+        }
+    }
+
+    /// Interrupts jobs that run, and waits until that is noted: each is run again, or fails, as it was asked for.
+    pub async fn end_jobs(&self) {
+        if let Some(jobs) = &self.shared.jobs {
+            jobs.end().await;
+        }
     }
 
     /// All routes.

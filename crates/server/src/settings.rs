@@ -6,6 +6,7 @@ use engine::pool::Pool;
 use vmm::spec::MachineSpec;
 
 use crate::{
+    jobs::Jobs,
     metrics::{Metrics, Traces},
     operations::Administration,
     tokens::Authority,
@@ -25,10 +26,14 @@ pub struct Settings {
     pub traces: Option<Arc<dyn Traces>>,
     /// How connections are served.
     pub connections: Connections,
+    /// Requests that are run later; where there are none, none are taken.
+    pub jobs: Option<Jobs>,
     /// Who makes and exchanges images and snapshots; where there is nobody, that cannot be asked for.
     pub administration: Option<Arc<dyn Administration>>,
     /// The APIs of others that are served as well.
     pub compatible: Compatible,
+    /// Whether there is the page at `/`, where people write and run programs.
+    pub page: bool,
 }
 
 /// APIs of others.
@@ -59,8 +64,6 @@ impl Default for PistonLimits {
     fn default() -> Self {
         Self { run_timeout: Duration::from_secs(3), compile_timeout: Duration::from_secs(10) }
     }
-    /// Whether there is the page at `/`, where people write and run programs.
-    pub page: bool,
 }
 
 /// What requests may ask for. Can be changed while the service runs.

@@ -83,6 +83,11 @@ impl DataDirectory {
         self.0.join("service.sqlite3")
     }
 
+    /// The service's jobs, and what they came to.
+    pub fn jobs_database(&self) -> PathBuf {
+        self.0.join("jobs.sqlite3")
+    }
+
     /// What lasts as long as commands run, or until the host boots anew.
     pub fn run(&self) -> PathBuf {
         self.0.join("run")

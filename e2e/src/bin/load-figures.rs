@@ -18,6 +18,7 @@ use e2e::{
         streaming, sustained,
     },
     running::Process,
+    survival,
 };
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -95,6 +96,7 @@ fn run(options: &Options) -> Result<bool> {
     stopped?;
     let mut wrong = wrong;
     wrong.extend(measure_own_share(&runtime, options)?);
+    wrong.extend(measure_jobs(&runtime)?);
     for wrong in wrong.iter().take(20) {
         eprintln!("wrong: {wrong}");
     }
@@ -135,6 +137,17 @@ fn measure_own_share(runtime: &tokio::runtime::Runtime, options: &Options) -> Re
     let measured = runtime.block_on(own_share::measure(&target, extent));
     service.stop()?;
     let section = measured?.section();
+    print!("{section}");
+    Ok(section.wrong)
+}
+
+/// Has jobs survive a service over such microVMs that is killed again and again.
+fn measure_jobs(runtime: &tokio::runtime::Runtime) -> Result<Vec<String>> {
+    let extent = survival::Extent::over_fakes();
+    eprintln!("{} jobs, the service killed {} times", extent.jobs, extent.kills);
+    let directory = tempfile::tempdir().context("make a data directory")?;
+    let survived = runtime.block_on(survival::survive(&extent, || survival::fake_service(directory.path())));
+    let section = survived?.section();
     print!("{section}");
     Ok(section.wrong)
 }

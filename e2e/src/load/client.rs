@@ -19,6 +19,9 @@ use tokio::{net::TcpStream, task::JoinHandle, time::timeout};
 
 use super::events::Events;
 
+/// What is said, and asked for where no stream is.
+const JSON: &str = "application/json";
+
 /// How long an answer may take. Longer than any that is right: what takes as long is lost.
 const PATIENCE: Duration = Duration::from_secs(300);
 
@@ -68,7 +71,8 @@ impl Connection {
 
     /// Gets `path`.
     pub async fn get(&mut self, path: &str) -> Result<Reply> {
-        self.send(Method::GET, path, Bytes::new()).await
+        let request = self.request(Method::GET, path, Bytes::new(), JSON)?;
+        self.send(path, request).await
     }
 
     /// Posts `body` to `path`, and gives the answer as it comes. The connection can be used again when it is read.
@@ -86,7 +90,15 @@ impl Connection {
 
     /// Posts `body` to `path`.
     pub async fn post(&mut self, path: &str, body: &Value) -> Result<Reply> {
-        self.send(Method::POST, path, body.to_string().into()).await
+        let request = self.request(Method::POST, path, body.to_string().into(), JSON)?;
+        self.send(path, request).await
+    }
+
+    /// Posts `body` to `path` so that it is taken once, however often it is posted under this key.
+    pub async fn post_once(&mut self, path: &str, body: &Value, key: &str) -> Result<Reply> {
+        let mut request = self.request(Method::POST, path, body.to_string().into(), JSON)?;
+        request.headers_mut().insert("idempotency-key", key.parse().context("a key that is no header")?);
+        self.send(path, request).await
     }
 
     fn request(&self, method: Method, path: &str, body: Bytes, accept: &str) -> Result<Request<Full<Bytes>>> {
@@ -95,15 +107,14 @@ impl Connection {
             .uri(path)
             .header(HOST, self.target.address.to_string())
             .header(ACCEPT, accept)
-            .header(CONTENT_TYPE, "application/json");
+            .header(CONTENT_TYPE, JSON);
         if let Some(token) = &self.target.token {
             request = request.header(AUTHORIZATION, format!("Bearer {token}"));
         }
         request.body(Full::new(body)).context("make a request")
     }
 
-    async fn send(&mut self, method: Method, path: &str, body: Bytes) -> Result<Reply> {
-        let request = self.request(method, path, body, "application/json")?;
+    async fn send(&mut self, path: &str, request: Request<Full<Bytes>>) -> Result<Reply> {
         let answered = async {
             self.sender.ready().await?;
             let since = Instant::now();

@@ -7,6 +7,7 @@ mod config;
 mod customize;
 mod doctor;
 mod from_docker;
+mod jobs;
 mod manual_pages;
 mod prune;
 mod rootfs;
@@ -83,6 +84,9 @@ pub(crate) enum ConfiguredCommand {
     /// Makes, lists and revokes the access tokens of the service, each with its own limits
     #[command(subcommand)]
     Token(token::TokenCommand),
+    /// What the operator does about the jobs of the service
+    #[command(subcommand)]
+    Jobs(jobs::JobsCommand),
     /// Shows what a service does, live: requests, times, pools, memory
     Top(top::TopArgs),
     /// Shows what takes space and serves nobody, and removes it: unused layers, stale snapshots, interrupted downloads
@@ -133,6 +137,7 @@ async fn run_configured(
         ConfiguredCommand::Run(args) => run::run(args, global).await,
         ConfiguredCommand::Top(args) => top::run(args).await,
         ConfiguredCommand::Token(command) => token::run(command, global),
+        ConfiguredCommand::Jobs(command) => jobs::run(command, global),
         ConfiguredCommand::Api(args) => api::run(&args, global, sockets).await,
         ConfiguredCommand::Prune(args) => prune::run(&args, global).await,
         ConfiguredCommand::Benchmark(args) => benchmark::run(args, global).await,

@@ -58,6 +58,11 @@ pub(super) fn endpoint(text: &str) -> Result<(), String> {
     crate::bucket::endpoint(text).map(|_| ())
 }
 
+/// A network.
+pub(super) fn network(text: &str) -> Result<(), String> {
+    text.parse::<server::jobs::Network>().map(|_| ()).map_err(|error| error.to_string())
+}
+
 /// A CPU template.
 pub(super) fn cpu_template(text: &str) -> Result<(), String> {
     crate::settings::cpu_template(text).map(|_| ())

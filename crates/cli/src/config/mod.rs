@@ -27,5 +27,5 @@ pub(crate) use flags::{help, parser};
 pub(crate) use key::Value;
 pub(crate) use reference::{example, markdown};
 pub(crate) use resolve::{Entry, Resolution, resolve};
-pub(crate) use sections::{Acceleration, Config, LogFormat, Storage, VmmName, WarmUp};
+pub(crate) use sections::{Acceleration, Config, LogFormat, Pool, Storage, VmmName, WarmUp};
 pub(crate) use table::SECTIONS;

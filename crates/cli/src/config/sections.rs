@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, str::FromStr, time:
 use anyhow::{Context as _, Result, anyhow, bail};
 use clap::ValueEnum;
 use images::oci::registry::Mirror;
+use server::jobs::Network;
 use store::remote::BucketAddress;
 use vmm::firecracker::CpuTemplate;
 
@@ -35,6 +36,8 @@ pub(crate) struct Config {
     pub(crate) sandbox_fusion: bool,
     /// The page.
     pub(crate) page: Page,
+    /// Requests that are run later.
+    pub(crate) jobs: Jobs,
     /// What the service says.
     pub(crate) log: Log,
     /// Traces.
@@ -98,6 +101,7 @@ impl Config {
             piston: Piston::new(&values)?,
             sandbox_fusion: values.switch("sandbox_fusion.enabled")?,
             page: Page { enabled: values.switch("page.enabled")? },
+            jobs: Jobs::new(&values)?,
             log: Log {
                 level: values.text("log.level")?,
                 format: values.choice("log.format")?.context("log.format is never left to the program")?,
@@ -318,6 +322,54 @@ pub(crate) struct Limits {
 pub(crate) struct Page {
     /// Whether there is one.
     pub(crate) enabled: bool,
+}
+
+/// Requests that are accepted now and run later.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Jobs {
+    /// Whether there are any.
+    pub(crate) enabled: bool,
+    /// The most that run at the same time.
+    pub(crate) running: Option<usize>,
+    /// The most that wait.
+    pub(crate) queued: u64,
+    /// The most that are kept.
+    pub(crate) kept: u64,
+    /// What they may take, in MiB.
+    pub(crate) size_mib: u64,
+    /// How long one that has ended is kept.
+    pub(crate) expires_after: Duration,
+    /// And at most.
+    pub(crate) longest_expiry: Duration,
+    /// How often one that was interrupted is run again.
+    pub(crate) reruns: u32,
+    /// How often a callback is tried.
+    pub(crate) callback_attempts: u32,
+    /// How long each attempt may take.
+    pub(crate) callback_timeout: Duration,
+    /// Where callbacks may go besides public addresses.
+    pub(crate) callback_networks: Vec<Network>,
+    /// The file with the secret that they are signed with.
+    pub(crate) callback_secret_file: Option<PathBuf>,
+}
+
+impl Jobs {
+    fn new(values: &Values<'_>) -> Result<Self> {
+        Ok(Self {
+            enabled: values.switch_or_auto("jobs.enabled")?.unwrap_or(true),
+            running: values.number_or_auto("jobs.running")?,
+            queued: values.number("jobs.queued")?,
+            kept: values.number("jobs.kept")?,
+            size_mib: values.number("jobs.size")?,
+            expires_after: values.seconds("jobs.expires_after")?,
+            longest_expiry: values.seconds("jobs.longest_expiry")?,
+            reruns: values.number("jobs.reruns")?,
+            callback_attempts: values.number("jobs.callback_attempts")?,
+            callback_timeout: values.seconds("jobs.callback_timeout")?,
+            callback_networks: values.list("jobs.callback_networks")?,
+            callback_secret_file: values.path("jobs.callback_secret_file")?,
+        })
+    }
 }
 
 /// What the service says.

@@ -4,7 +4,7 @@
 //! `cargo run -- config reference --format markdown > docs/configuration.md`. Tests compare all three.
 
 use super::{
-    checks::{address, bucket, choices, cpu_template, endpoint, log_level, mirror, name},
+    checks::{address, bucket, choices, cpu_template, endpoint, log_level, mirror, name, network},
     key::{
         Fallback::{Auto, Flag, Nothing, Number as Amount, Text as Word},
         Key,
@@ -35,7 +35,7 @@ pub(super) fn keys() -> impl Iterator<Item = &'static Key> {
 }
 
 /// All sections.
-pub(crate) static SECTIONS: [Section; 13] = [
+pub(crate) static SECTIONS: [Section; 14] = [
     Section { name: "data", documentation: "What is kept on disk.", keys: &DATA },
     Section { name: "vmm", documentation: "What microVMs run in.", keys: &VMM },
     Section { name: "api", documentation: "The service's connections.", keys: &API },
@@ -57,6 +57,11 @@ pub(crate) static SECTIONS: [Section; 13] = [
         keys: &SANDBOX_FUSION,
     },
     Section { name: "page", documentation: "The page where programs are written and run.", keys: &PAGE },
+    Section {
+        name: "jobs",
+        documentation: "Requests that are accepted now and run later, and whom their end is told.",
+        keys: &JOBS,
+    },
     Section { name: "log", documentation: "What the service writes to stderr.", keys: &LOG },
     Section { name: "telemetry", documentation: "Traces of requests, for a collector.", keys: &TELEMETRY },
     Section { name: "registry", documentation: "Where images of others come from.", keys: &REGISTRY },
@@ -313,6 +318,80 @@ static PAGE: [Key; 1] = [key(
     Flag(true),
     "Whether the service has the page at `/`. Without it, `/` leads to the documentation.",
 )];
+
+static JOBS: [Key; 12] = [
+    key("jobs.enabled", Switch, Auto("true"), "Whether the service takes jobs."),
+    key(
+        "jobs.running",
+        count(1, 10_000),
+        Auto("half of pool.running, at least one"),
+        "The most jobs that run at the same time. The rest of the pool is left to requests that wait for their answer.",
+    ),
+    key(
+        "jobs.queued",
+        count(1, 1_000_000),
+        Amount(10_000),
+        "The most jobs that wait; one caller alone has half of it.",
+    ),
+    key(
+        "jobs.kept",
+        count(1, 10_000_000),
+        Amount(100_000),
+        "The most jobs that are kept, ended ones among them; one caller alone has half of it.",
+    ),
+    key(
+        "jobs.size",
+        mib(1, LARGEST_HOST),
+        Amount(1024),
+        "What requests and results of jobs may take together, in MiB; one caller alone has half of it. Beyond that no job \
+         is accepted; the results of those that were may still exceed it.",
+    ),
+    key(
+        "jobs.expires_after",
+        seconds(1, 365 * DAY),
+        Amount(DAY),
+        "How long a job that has ended is kept where its request does not say, in seconds.",
+    ),
+    key(
+        "jobs.longest_expiry",
+        seconds(1, 365 * DAY),
+        Amount(30 * DAY),
+        "The longest that a request may ask for a job to be kept once it has ended, in seconds.",
+    ),
+    key(
+        "jobs.reruns",
+        count(0, 1_000_000),
+        Amount(5),
+        "How often a job is run again that was interrupted by the end of the service, where its request does not forbid it. \
+         After that it has failed: it may be what ends the service.",
+    ),
+    key(
+        "jobs.callback_attempts",
+        count(1, 30),
+        Amount(12),
+        "How often it is tried to tell the end of a job. Between two attempts lie 2 seconds at first, then twice as long \
+         each time, up to an hour.",
+    ),
+    key(
+        "jobs.callback_timeout",
+        seconds(1, 300),
+        Amount(10),
+        "How long each attempt to tell the end of a job may take, in seconds.",
+    ),
+    key(
+        "jobs.callback_networks",
+        List { what: "networks", check: network },
+        Nothing,
+        "Networks that callbacks may go to besides public addresses, as in 10.1.0.0/16 or 127.0.0.0/8. Whoever may leave a \
+         job can have the service send requests there. In the variable commas stand between them.",
+    ),
+    key(
+        "jobs.callback_secret_file",
+        Path,
+        Auto("a secret that is made once: infra.operator jobs secret"),
+        "A file with the secret that callbacks are signed with: whsec_ and 24 to 64 bytes as base64.",
+    ),
+];
 
 static LOG: [Key; 2] = [
     key(

@@ -9,6 +9,8 @@ use prometheus_client::{
     metrics::MetricType,
 };
 
+use crate::jobs::Counts;
+
 /// A pool at the moment of a scrape.
 #[derive(Debug)]
 pub(super) struct PoolGauges(pub(super) PoolStatus);
@@ -71,6 +73,24 @@ fn gauge(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: u64
 
 fn count(number: usize) -> u64 {
     u64::try_from(number).unwrap_or(u64::MAX)
+}
+
+/// Jobs at the moment of a scrape.
+#[derive(Debug)]
+pub(super) struct JobGauges(pub(super) Counts);
+
+impl Collector for JobGauges {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let Counts { queued, running, kept, bytes, callbacks } = self.0;
+        let gauges = [
+            ("jobs_queued", "Jobs that wait for their turn", queued),
+            ("jobs_running", "Jobs that run", running),
+            ("jobs_kept", "Jobs that are kept, ended ones among them", kept),
+            ("jobs_bytes", "What requests and results of jobs take, in bytes", bytes),
+            ("job_callbacks_waiting", "Jobs whose end is still to be told", callbacks),
+        ];
+        gauges.into_iter().try_for_each(|(name, help, value)| gauge(&mut encoder, name, help, value))
+    }
 }
 
 /// The process of the service, by the names that Prometheus' own libraries give.

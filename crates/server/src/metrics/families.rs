@@ -23,12 +23,13 @@ use prometheus_client::{
 use store::Language;
 
 use super::{
-    collectors::{PoolGauges, ProcessGauges},
+    collectors::{JobGauges, PoolGauges, ProcessGauges},
     labels::{
         self, BuildLabels, EndedLabels, Exemplar, HttpLabels, LanguageLabel, Phase, PhaseLabels,
-        RequestLabels, RouteLabels, StartedLabels,
+        RequestLabels, RouteLabels, StartedLabels, StateLabels,
     },
 };
+use crate::jobs::Counts;
 
 /// With what the names of all families begin, but those of the process.
 const PREFIX: &str = "llm_firecracker";
@@ -51,6 +52,8 @@ pub struct Metrics {
     http_times: Family<RouteLabels, Times>,
     started: Family<StartedLabels, Counter>,
     ended: Family<EndedLabels, Counter>,
+    jobs: Family<StateLabels, Counter>,
+    callbacks: Family<StateLabels, Counter>,
 }
 
 /// What is counted of an answer, whatever it was about.
@@ -74,6 +77,8 @@ impl Metrics {
             http_times: Family::new_with_constructor(times),
             started: Family::default(),
             ended: Family::default(),
+            jobs: Family::default(),
+            callbacks: Family::default(),
         };
         metrics.register();
         metrics
@@ -97,16 +102,22 @@ impl Metrics {
         let help = "Time from the head of a request to the head of its answer";
         ours.register_with_unit("http_request", help, Unit::Seconds, self.http_times.clone());
         ours.register("microvms_started", "MicroVMs that were made ready, by how", self.started.clone());
+        ours.register("jobs_finished", "Jobs that have ended, by how", self.jobs.clone());
+        let help = "Attempts to tell the end of a job, by what came of them";
+        ours.register("job_callbacks", help, self.callbacks.clone());
         ours.register("microvms_ended", "MicroVMs that were ended, by why", self.ended.clone());
     }
 
-    /// All of it as `OpenMetrics` text, with the pool as it is now.
-    pub(crate) fn text(&self, pool: PoolStatus) -> Result<String, std::fmt::Error> {
+    /// All of it as `OpenMetrics` text, with the pool and the jobs as they are now.
+    pub(crate) fn text(&self, pool: PoolStatus, jobs: Option<Counts>) -> Result<String, std::fmt::Error> {
         let mut text = String::new();
         encode_registry(&mut text, &self.registry)?;
         // In a registry of its own: one that held the pool would be held by it, as its observer.
         let mut gauges = Registry::with_prefix(PREFIX);
         gauges.register_collector(Box::new(PoolGauges(pool)));
+        if let Some(jobs) = jobs {
+            gauges.register_collector(Box::new(JobGauges(jobs)));
+        }
         encode_registry(&mut text, &gauges)?;
         encode_eof(&mut text)?;
         Ok(text)
@@ -123,6 +134,16 @@ impl Metrics {
         );
         let method = labels::method_name(&method);
         self.http_requests.get_or_create(&HttpLabels { route, method, status: status.as_u16() }).inc();
+    }
+
+    /// Counts a job that has ended.
+    pub(crate) fn job_ended(&self, state: &'static str) {
+        self.jobs.get_or_create(&StateLabels { state }).inc();
+    }
+
+    /// Counts an attempt to tell the end of one.
+    pub(crate) fn callback(&self, state: &'static str) {
+        self.callbacks.get_or_create(&StateLabels { state }).inc();
     }
 
     /// Counts a request to run a program.
@@ -289,7 +310,7 @@ mod tests {
         metrics.request_ran(&python(), &outcome, &trace_id);
         metrics.request_ended(Some(&python()), labels::outcome(&outcome.answer).into(), &trace_id);
         metrics.request_ended(None, "E006".to_owned().into(), &trace_id);
-        let text = metrics.text(status()).unwrap();
+        let text = metrics.text(status(), None).unwrap();
         insta::assert_snapshot!(samples(&text, "llm_firecracker_requests_total"));
         insta::assert_snapshot!(samples(&text, "llm_firecracker_executions_total"));
         insta::assert_snapshot!(samples(&text, "phase=\"run\""));
@@ -313,7 +334,7 @@ mod tests {
         Observer::rehearsed(&metrics, &key(), Duration::from_millis(200));
         Observer::ended(&metrics, &key(), Discard::Surplus, Duration::from_millis(5));
         Observer::ended(&metrics, &key(), Discard::FailedStart, Duration::ZERO);
-        let text = metrics.text(status()).unwrap();
+        let text = metrics.text(status(), None).unwrap();
         insta::assert_snapshot!(samples(&text, "llm_firecracker_microvms_"));
         insta::assert_snapshot!(samples(&text, "llm_firecracker_phase_seconds_sum"));
         insta::assert_snapshot!(samples(&text, "llm_firecracker_phase_seconds_count"));
@@ -321,7 +342,7 @@ mod tests {
 
     #[test]
     fn the_pool_is_shown_as_it_is_and_no_series_is_there_twice() {
-        let text = Metrics::new().text(status()).unwrap();
+        let text = Metrics::new().text(status(), None).unwrap();
         insta::assert_snapshot!(samples(&text, "llm_firecracker_"));
         let mut series: Vec<_> = text
             .lines()
@@ -348,7 +369,7 @@ mod tests {
         };
         metrics.answered(answered("BREW", None), "mine-1");
         metrics.answered(answered("GET", Some("/api/v1/languages/{name}")), "mine-1");
-        let text = metrics.text(status()).unwrap();
+        let text = metrics.text(status(), None).unwrap();
         insta::assert_snapshot!(samples(&text, "llm_firecracker_http_requests_total"));
         insta::assert_snapshot!(samples(&text, "llm_firecracker_http_request_seconds_count"));
     }

@@ -34,8 +34,17 @@ pub(super) async fn metrics(
 ) -> Response {
     let metrics = Arc::clone(&shared.metrics);
     let pool = shared.pool.status();
+    let jobs = match &shared.jobs {
+        Some(jobs) => jobs.counts().await.map(Some),
+        None => Ok(None),
+    };
+    // What else there is to be seen is not to be missing because of them.
+    let jobs = jobs.unwrap_or_else(|error| {
+        tracing::error!(error = engine::chain(&error), "cannot count the jobs");
+        None
+    });
     // It reads of files in /proc, and writes thousands of lines.
-    match tokio::task::spawn_blocking(move || metrics.text(pool)).await {
+    match tokio::task::spawn_blocking(move || metrics.text(pool, jobs)).await {
         Ok(Ok(text)) => ([(CONTENT_TYPE, OPEN_METRICS)], text).into_response(),
         Ok(Err(error)) => ApiError::Internal(error.to_string()).respond(&trace_id),
         Err(error) => ApiError::Internal(error.to_string()).respond(&trace_id),

@@ -6,6 +6,7 @@
 mod docs;
 mod execute;
 mod health;
+mod jobs;
 mod languages;
 mod metrics;
 mod operations;
@@ -54,6 +55,8 @@ fn own() -> OpenApiRouter<Arc<Shared>> {
     OpenApiRouter::new()
         .routes(routes!(run::run))
         .routes(routes!(execute::execute))
+        .routes(routes!(jobs::create, jobs::list))
+        .routes(routes!(jobs::one, jobs::remove))
         .routes(routes!(languages::list))
         .routes(routes!(languages::one))
         .routes(routes!(rootfs::list, rootfs::create))

@@ -143,7 +143,7 @@ async fn unrecorded(
 }
 
 /// Whether a request asks for no more than this service gives.
-fn check_policy(request: &Request, policy: &Policy) -> Result<(), ApiError> {
+pub(super) fn check_policy(request: &Request, policy: &Policy) -> Result<(), ApiError> {
     let too_much = |what: String| Err(ApiError::Request(RequestError::Invalid(what)));
     if request.timeout > policy.longest_timeout {
         return too_much(format!("timeout: at most {} seconds here", policy.longest_timeout.as_secs_f64()));

@@ -15,11 +15,14 @@ use store::Language;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
-    database::{self, Durability, OpenError},
     grant::{Grant, NotAllowed},
     quota::{Moment, QuotaExceeded},
     text::{PresentedToken, TokenId},
     worker::{Admission, Authentication, Message, Refund, Running, Worker},
+};
+use crate::{
+    database::{self, Durability, OpenError},
+    tokens::SCHEMA,
 };
 
 /// Questions that wait for the worker. More than any service answers within the deadline would be answered too late.
@@ -140,7 +143,7 @@ impl AuthorityError {
     /// What the operator can do about it.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::Database { path, source } => database::hint(path, source),
+            Self::Database { path, source } => database::hint(path, SCHEMA.loss, source),
             Self::Overloaded => None,
             Self::Ended => Some("restart the service".to_owned()),
         }
@@ -150,7 +153,7 @@ impl AuthorityError {
 impl Authority {
     /// Opens the file with the tokens, and makes it where there is none. Blocks for as long as that takes.
     pub fn open(path: &Path) -> Result<Self, OpenError> {
-        let connection = database::open(path, Durability::Recent, PATIENCE)?;
+        let connection = database::open(path, &SCHEMA, Durability::Recent, PATIENCE)?;
         Self::start(connection, path, Moment::now)
     }
 
@@ -160,13 +163,13 @@ impl Authority {
         path: &Path,
         clock: impl Fn() -> Moment + Send + 'static,
     ) -> Result<Self, OpenError> {
-        let failed = |source| OpenError::Database { path: path.to_owned(), source };
+        let failed = |source| SCHEMA.failed(path, source);
         let (questions, inbox) = mpsc::channel(WAITING);
         let worker = Worker::new(connection, path, Box::new(clock), inbox).map_err(failed)?;
         let thread = std::thread::Builder::new()
             .name("tokens".to_owned())
             .spawn(move || worker.run())
-            .map_err(|source| OpenError::Thread { path: PathBuf::from(path), source })?;
+            .map_err(|source| OpenError::Thread { what: SCHEMA.what, path: PathBuf::from(path), source })?;
         let connected = Connected { questions: Some(questions), thread: Some(thread) };
         Ok(Self { connected: Arc::new(connected) })
     }

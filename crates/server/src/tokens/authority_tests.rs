@@ -16,8 +16,11 @@ use rusqlite::Connection;
 
 use super::{
     AdmitError, AuthError, Authority, AuthorityError, Caller, Grant, Permit, QuotaExceeded, Register,
-    database::{self, Durability},
     quota::Moment,
+};
+use crate::{
+    database::{self, Durability},
+    tokens::SCHEMA,
 };
 
 const SECOND: i64 = 1_000_000_000;
@@ -46,7 +49,7 @@ impl Place {
     }
 
     fn connect(&self) -> Connection {
-        database::open(&self.path, Durability::Recent, Duration::from_millis(100)).unwrap()
+        database::open(&self.path, &SCHEMA, Durability::Recent, Duration::from_millis(100)).unwrap()
     }
 
     fn authority(&self) -> Authority {

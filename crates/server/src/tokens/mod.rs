@@ -15,16 +15,16 @@
 mod authority;
 #[cfg(test)]
 mod authority_tests;
-mod database;
 mod grant;
 mod ledger;
 mod quota;
 mod register;
+mod schema;
 mod text;
 mod worker;
 
+pub use crate::database::OpenError;
 pub use authority::{AdmitError, AuthError, Authority, AuthorityError, Caller, Permit};
-pub use database::OpenError;
 pub use grant::{Grant, NotAllowed, ParseNameError, ParseRateError, Rate, RatePeriod, TokenName};
 pub use quota::QuotaExceeded;
 pub use register::{
@@ -32,3 +32,5 @@ pub use register::{
     TokenStatus,
 };
 pub use text::{TokenId, TokenText};
+
+pub(crate) use schema::SCHEMA;

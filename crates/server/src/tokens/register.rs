@@ -11,11 +11,14 @@ use rusqlite::{Connection, OptionalExtension as _, Row, TransactionBehavior, par
 use store::Language;
 
 use super::{
-    database::{self, Durability, OpenError},
     grant::{Grant, TokenName},
     ledger,
     quota::Moment,
     text::{PresentedToken, SecretHash, TokenId, TokenText},
+};
+use crate::{
+    database::{self, Durability, OpenError},
+    tokens::SCHEMA,
 };
 
 /// How long a command waits for others that are writing. Each of them takes milliseconds.
@@ -136,7 +139,7 @@ impl CreateTokenError {
                 Some(format!("choose another name, or run: infra.operator token revoke {id}"))
             }
             Self::Random(_) => None,
-            Self::Database { path, source } => database::hint(path, source),
+            Self::Database { path, source } => database::hint(path, SCHEMA.loss, source),
         }
     }
 }
@@ -144,7 +147,7 @@ impl CreateTokenError {
 impl ListTokensError {
     /// What the user can do about it.
     pub fn hint(&self) -> Option<String> {
-        database::hint(&self.path, &self.source)
+        database::hint(&self.path, SCHEMA.loss, &self.source)
     }
 }
 
@@ -153,7 +156,7 @@ impl RevokeTokenError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Unknown(_) => Some("to see all, run: infra.operator token list --all".to_owned()),
-            Self::Database { path, source } => database::hint(path, source),
+            Self::Database { path, source } => database::hint(path, SCHEMA.loss, source),
         }
     }
 }
@@ -161,7 +164,7 @@ impl RevokeTokenError {
 impl Register {
     /// Opens it, and makes it where there is none.
     pub fn open(path: &Path) -> Result<Self, OpenError> {
-        let connection = database::open(path, Durability::Full, PATIENCE)?;
+        let connection = database::open(path, &SCHEMA, Durability::Full, PATIENCE)?;
         Ok(Self { connection, path: path.to_owned() })
     }
 

@@ -16,7 +16,7 @@ use std::{
     },
 };
 
-use rusqlite::{Connection, ErrorCode, TransactionBehavior};
+use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
@@ -27,6 +27,7 @@ use super::{
     register::{StoredToken, TokenState, stored_tokens},
     text::{PresentedToken, SecretHash, TokenId},
 };
+use crate::database::empty_log;
 
 /// The most questions that share a transaction: some milliseconds' worth.
 const MAX_BATCH: usize = 256;
@@ -152,7 +153,7 @@ impl Worker {
 
     fn settle(&mut self, admissions: Vec<Admission>, refunds: Vec<Refund>) {
         let recorded = self.record(&admissions, &refunds).or_else(|error| {
-            if self.empty_log(&error) { self.record(&admissions, &refunds) } else { Err(error) }
+            if empty_log(&self.connection, &error) { self.record(&admissions, &refunds) } else { Err(error) }
         });
         match recorded {
             Ok(verdicts) => {
@@ -199,15 +200,6 @@ impl Worker {
         }
         transaction.commit()?;
         Ok(verdicts)
-    }
-
-    /// Makes room where a disk is full: the log begins anew once what it holds is in the file, which seldom grows.
-    /// Whether that may have helped against the error.
-    fn empty_log(&self, error: &rusqlite::Error) -> bool {
-        // The latter is what a user's share of the disk being full looks like.
-        let is_full =
-            matches!(error.sqlite_error_code(), Some(ErrorCode::DiskFull | ErrorCode::SystemIoFailure));
-        is_full && self.connection.execute_batch("PRAGMA wal_checkpoint(PASSIVE)").is_ok()
     }
 
     fn failed(&self, error: rusqlite::Error) -> AuthorityError {

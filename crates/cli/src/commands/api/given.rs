@@ -1,12 +1,15 @@
 //! What the configuration gives the service: bounds, with what the program decides where nobody has.
 
-use std::{num::NonZero, thread::available_parallelism};
+use std::{num::NonZero, path::Path, thread::available_parallelism};
 
 use engine::pool::PoolLimits;
-use server::{Compatible, Connections, PistonLimits, Policy};
+use server::{
+    Compatible, Connections, PistonLimits, Policy,
+    jobs::{JobSettings, SigningSecret},
+};
 
 use crate::{
-    config::{Config, WarmUp},
+    config::{Config, Pool, WarmUp},
     settings::DEFAULT_MACHINE,
 };
 
@@ -34,8 +37,7 @@ impl Found {
 
 /// Bounds of the pool.
 pub(super) fn limits(config: &Config, found: Found) -> PoolLimits {
-    let processors = available_parallelism().map_or(1, NonZero::get);
-    let running = config.pool.running.unwrap_or(4 * processors).max(1);
+    let running = running(&config.pool);
     let rehearses = match config.pool.warm_up {
         Some(WarmUp::Always) => true,
         Some(WarmUp::Never) => false,
@@ -47,12 +49,40 @@ pub(super) fn limits(config: &Config, found: Found) -> PoolLimits {
         minimum: number(config.pool.minimum),
         maximum: number(config.pool.maximum),
         running: number(running),
-        starting: number(config.pool.starting.unwrap_or(processors)),
+        starting: number(config.pool.starting.unwrap_or_else(processors)),
         batches: number(config.queue.batches.unwrap_or(running / 2).max(1)),
         rehearsals: if rehearses { REHEARSALS } else { 0 },
         queue: config.queue.length,
         patience: config.queue.patience,
     }
+}
+
+/// How jobs are kept, in the file at `path`, and run; nothing where there are to be none.
+pub(super) fn jobs(config: &Config, path: &Path, secret: Option<SigningSecret>) -> Option<JobSettings> {
+    let (jobs, pool) = (&config.jobs, &config.pool);
+    jobs.enabled.then(|| JobSettings {
+        running: jobs.running.unwrap_or(running(pool) / 2).max(1),
+        most_queued: jobs.queued,
+        most_kept: jobs.kept,
+        most_bytes: jobs.size_mib << 20,
+        usual_lifetime: jobs.expires_after.min(jobs.longest_expiry),
+        longest_lifetime: jobs.longest_expiry,
+        reruns: jobs.reruns,
+        callback_attempts: jobs.callback_attempts,
+        callback_timeout: jobs.callback_timeout,
+        callback_networks: jobs.callback_networks.clone(),
+        callback_secret: secret,
+        ..JobSettings::new(path.to_owned())
+    })
+}
+
+/// The most microVMs that execute at the same time.
+fn running(pool: &Pool) -> usize {
+    pool.running.unwrap_or(4 * processors()).max(1)
+}
+
+fn processors() -> usize {
+    available_parallelism().map_or(1, NonZero::get)
 }
 
 /// What requests may ask for.

@@ -25,7 +25,7 @@ use rustix::{
     fs::{FlockOperation, flock},
     process::{Resource, Rlimit, getrlimit, setrlimit},
 };
-use server::{Listening, Metrics, Service, Settings, Traces, tokens::Authority};
+use server::{Listening, Metrics, Service, Settings, Traces, jobs::Jobs, tokens::Authority};
 use store::DataDirectory;
 use tokio::{
     net::TcpListener,
@@ -36,6 +36,7 @@ use tokio_util::sync::CancellationToken;
 use vmm::{backend::Acceleration, jail};
 
 use self::given::Found;
+use super::jobs::configured_secret;
 use crate::{
     administration::ByCommands,
     backend,
@@ -114,6 +115,7 @@ pub(super) async fn run(args: &ApiArgs, global: &Global, sockets: Sockets) -> Re
     } else {
         sockets.into_listeners().context("cannot listen").map_err(Failure::host)?
     };
+    let jobs_database = data.jobs_database();
     let engine = Engine::new(EngineSettings {
         vmm,
         data,
@@ -125,6 +127,13 @@ pub(super) async fn run(args: &ApiArgs, global: &Global, sockets: Sockets) -> Re
     let telemetry = telemetry.transpose().map_err(Failure::usage)?;
     let metrics = Arc::new(Metrics::new());
     let pool = Pool::start(Arc::new(engine), given::limits(config, found), Arc::clone(&metrics) as Arc<_>);
+    let jobs = match given::jobs(config, &jobs_database, configured_secret(config)?) {
+        Some(settings) => {
+            let traces = telemetry.clone().map(|telemetry| telemetry as Arc<dyn Traces>);
+            Some(Jobs::start(settings, pool.clone(), &metrics, traces).await.or_fail()?)
+        }
+        None => None,
+    };
     let connections = given::connections(config);
     let service = Service::new(Settings {
         pool: pool.clone(),
@@ -133,6 +142,7 @@ pub(super) async fn run(args: &ApiArgs, global: &Global, sockets: Sockets) -> Re
         metrics,
         traces: telemetry.clone().map(|telemetry| telemetry as Arc<dyn Traces>),
         connections: connections.clone(),
+        jobs,
         administration: Some(Arc::new(ByCommands::new(global)?)),
         compatible: given::compatible(config),
         page: config.page.enabled,
@@ -164,7 +174,7 @@ pub(super) async fn run(args: &ApiArgs, global: &Global, sockets: Sockets) -> Re
         }
         pool.stop(grace.saturating_sub(begun.elapsed())).await
     };
-    let stopped = async { tokio::join!(emptied, service.stop_operations()).0 };
+    let stopped = async { tokio::join!(emptied, service.stop_operations(), service.stop_jobs(grace)).0 };
     let finished = tokio::select! {
         finished = stopped => finished,
         () = signals.until_stop() => false,
@@ -175,6 +185,7 @@ pub(super) async fn run(args: &ApiArgs, global: &Global, sockets: Sockets) -> Re
         cut.cancel();
         service.cut();
     }
+    service.end_jobs().await;
     let served = match served {
         Some(served) => served,
         None => serving.await,

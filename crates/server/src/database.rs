@@ -1,4 +1,4 @@
-//! The file with tokens and quotas: how it is made, opened, and brought up to date.
+//! Files that the service keeps: how one is made, opened, and brought up to date.
 //!
 //! It is `SQLite` with a write-ahead log, so that the service and commands may have it open at once. A new one is made
 //! beside its place and put there whole, so nobody ever finds half a one.
@@ -13,57 +13,31 @@ use std::{
 use images::staging::OutputLock;
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
-/// Each with the version that it leads to; the first makes what there is in an empty one. Those that were released are never
-/// changed.
-///
-/// `token_changes` is counted on by the triggers: whoever changes a token, by hand even, the service notices.
-const MIGRATIONS: [(i64, &str); 1] = [(
-    1,
-    "
-    CREATE TABLE token (
-        id TEXT PRIMARY KEY,
-        secret_sha256 BLOB NOT NULL CHECK (length(secret_sha256) = 32),
-        name TEXT NOT NULL,
-        created INTEGER NOT NULL,
-        revoked INTEGER,
-        expires INTEGER,
-        rate TEXT,
-        concurrency INTEGER,
-        daily_executions INTEGER,
-        languages TEXT,
-        max_memory_mib INTEGER,
-        max_timeout_seconds INTEGER,
-        admin INTEGER NOT NULL CHECK (admin IN (0, 1))
-    ) STRICT;
-    CREATE UNIQUE INDEX token_name ON token (name) WHERE revoked IS NULL;
-    CREATE TABLE token_changes (number INTEGER NOT NULL) STRICT;
-    INSERT INTO token_changes VALUES (0);
-    CREATE TRIGGER token_inserted AFTER INSERT ON token BEGIN
-        UPDATE token_changes SET number = number + 1;
-    END;
-    CREATE TRIGGER token_updated AFTER UPDATE ON token BEGIN
-        UPDATE token_changes SET number = number + 1;
-    END;
-    CREATE TRIGGER token_deleted AFTER DELETE ON token BEGIN
-        UPDATE token_changes SET number = number + 1;
-    END;
-    CREATE TABLE rate_state (
-        token TEXT PRIMARY KEY REFERENCES token (id) ON DELETE CASCADE,
-        arrival INTEGER NOT NULL
-    ) STRICT, WITHOUT ROWID;
-    CREATE TABLE daily_usage (
-        token TEXT NOT NULL REFERENCES token (id) ON DELETE CASCADE,
-        day INTEGER NOT NULL,
-        executions INTEGER NOT NULL,
-        PRIMARY KEY (token, day)
-    ) STRICT, WITHOUT ROWID;
-",
-)];
+/// What is kept in a file, and how it came to be as it is.
+#[derive(Debug)]
+pub(crate) struct Schema {
+    /// What is kept, as in "the tokens".
+    pub(crate) what: &'static str,
+    /// What has to be done where it is lost.
+    pub(crate) loss: &'static str,
+    /// Each with the version that it leads to; the first makes what there is in an empty one. Those that were released are
+    /// never changed.
+    pub(crate) migrations: &'static [(i64, &'static str)],
+}
 
-/// The version that this release writes, and the newest that it reads.
-const VERSION: i64 = MIGRATIONS[MIGRATIONS.len() - 1].0;
+impl Schema {
+    /// The version that this release writes, and the newest that it reads.
+    pub(crate) fn version(&self) -> i64 {
+        self.migrations.last().map_or(0, |(version, _)| *version)
+    }
 
-/// To be read and written by its owner alone: whoever reads it learns hashes, whoever writes it lets himself in.
+    /// What `SQLite` says of the file at `path`.
+    pub(crate) fn failed(&self, path: &Path, source: rusqlite::Error) -> OpenError {
+        OpenError::Database { what: self.what, loss: self.loss, path: path.to_owned(), source }
+    }
+}
+
+/// To be read and written by its owner alone: whoever reads it learns secrets, whoever writes it lets himself in.
 const MODE: u32 = 0o600;
 
 /// How long to wait for another process that makes the file, which takes some milliseconds.
@@ -72,8 +46,8 @@ const CREATION_POLL: Duration = Duration::from_millis(5);
 
 /// What an end of the machine may take away. The end of the process takes nothing away, with either.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Durability {
-    /// What was committed stays: for tokens.
+pub(crate) enum Durability {
+    /// What was committed stays: for tokens and jobs.
     Full,
     /// The last moments' commits: for counts, of which there are thousands in a second.
     Recent,
@@ -94,8 +68,12 @@ pub enum OpenError {
         source: io::Error,
     },
     /// `SQLite` refuses.
-    #[error("cannot open the tokens in {}", .path.display())]
+    #[error("cannot open {what} in {}", .path.display())]
     Database {
+        /// What is kept there.
+        what: &'static str,
+        /// What has to be done where it is lost.
+        loss: &'static str,
         /// The file.
         path: PathBuf,
         /// Why not.
@@ -103,16 +81,20 @@ pub enum OpenError {
         source: rusqlite::Error,
     },
     /// A newer release wrote it.
-    #[error("{} is of version {version}, and this release knows versions up to {VERSION}", .path.display())]
+    #[error("{} is of version {version}, and this release knows versions up to {known}", .path.display())]
     Newer {
         /// The file.
         path: PathBuf,
         /// Its version.
         version: i64,
+        /// The newest that is known.
+        known: i64,
     },
     /// The worker could not be started.
-    #[error("cannot start a thread for the tokens in {}", .path.display())]
+    #[error("cannot start a thread for {what} in {}", .path.display())]
     Thread {
+        /// What is kept there.
+        what: &'static str,
         /// The file.
         path: PathBuf,
         /// Why not.
@@ -129,19 +111,19 @@ impl OpenError {
                 Some("free some disk space".to_owned())
             }
             Self::Io { .. } => Some("check the permissions of the data directory".to_owned()),
-            Self::Database { path, source } => hint(path, source),
+            Self::Database { path, source, loss, .. } => hint(path, loss, source),
             Self::Newer { .. } => Some("use the newer release of infra.operator that wrote it".to_owned()),
             Self::Thread { .. } => None,
         }
     }
 
-    pub(super) fn io(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+    fn io(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::Io { doing, path: path.to_owned(), source }
     }
 }
 
 /// What the user can do about a failure of the database at `path`.
-pub(super) fn hint(path: &Path, error: &rusqlite::Error) -> Option<String> {
+pub(crate) fn hint(path: &Path, loss: &str, error: &rusqlite::Error) -> Option<String> {
     Some(match error.sqlite_error_code()? {
         ErrorCode::DiskFull => "free some disk space".to_owned(),
         // Of a file system that is full, too, where SQLite has asked for room in another way.
@@ -154,31 +136,45 @@ pub(super) fn hint(path: &Path, error: &rusqlite::Error) -> Option<String> {
         ErrorCode::ReadOnly | ErrorCode::PermissionDenied | ErrorCode::CannotOpen => {
             "check the permissions of the data directory".to_owned()
         }
-        ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt => format!(
-            "put a backup in its place, or move {} away and make new tokens: infra.operator token create",
-            path.display()
-        ),
+        ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt => {
+            format!("put a backup in its place, or move {} away and {loss}", path.display())
+        }
         _ => return None,
     })
 }
 
 /// Opens the file, and makes it where there is none. Waits no longer than `patience` for others that are writing.
-pub(super) fn open(path: &Path, durability: Durability, patience: Duration) -> Result<Connection, OpenError> {
+pub(crate) fn open(
+    path: &Path,
+    schema: &Schema,
+    durability: Durability,
+    patience: Duration,
+) -> Result<Connection, OpenError> {
     match fs::metadata(path) {
         Ok(metadata) => restrict(path, &metadata)?,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => create(path)?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => create(path, schema)?,
         Err(error) => return Err(OpenError::io("open", path)(error)),
     }
-    connect(path, durability, patience)
+    connect(path, schema, durability, patience)
 }
 
-fn connect(path: &Path, durability: Durability, patience: Duration) -> Result<Connection, OpenError> {
-    let failed = |source| OpenError::Database { path: path.to_owned(), source };
+fn connect(
+    path: &Path,
+    schema: &Schema,
+    durability: Durability,
+    patience: Duration,
+) -> Result<Connection, OpenError> {
+    let failed = |source| schema.failed(path, source);
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut connection = Connection::open_with_flags(path, flags).map_err(failed)?;
     configure(&connection, durability, patience).map_err(failed)?;
-    let version = migrate(&mut connection).map_err(failed)?;
-    if version == VERSION { Ok(connection) } else { Err(OpenError::Newer { path: path.to_owned(), version }) }
+    let version = migrate(&mut connection, schema).map_err(failed)?;
+    let known = schema.version();
+    if version == known {
+        Ok(connection)
+    } else {
+        Err(OpenError::Newer { path: path.to_owned(), version, known })
+    }
 }
 
 fn configure(connection: &Connection, durability: Durability, patience: Duration) -> rusqlite::Result<()> {
@@ -188,12 +184,12 @@ fn configure(connection: &Connection, durability: Durability, patience: Duration
     connection.pragma_update(None, "synchronous", synchronous)
 }
 
-/// Brings the file up to date and gives its version, which is another than [`VERSION`] where that cannot be.
-fn migrate(connection: &mut Connection) -> rusqlite::Result<i64> {
+/// Brings the file up to date and gives its version, which is another than the schema's where that cannot be.
+fn migrate(connection: &mut Connection, schema: &Schema) -> rusqlite::Result<i64> {
     let version =
         |connection: &Connection| connection.pragma_query_value(None, "user_version", |row| row.get(0));
     let found: i64 = version(connection)?;
-    if !(0..VERSION).contains(&found) {
+    if !(0..schema.version()).contains(&found) {
         return Ok(found);
     }
     // A newer file is left as it is, so not before that is known.
@@ -201,7 +197,7 @@ fn migrate(connection: &mut Connection) -> rusqlite::Result<i64> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     // Another process may have been faster.
     let found: i64 = version(&transaction)?;
-    for (version, migration) in MIGRATIONS.iter().filter(|(version, _)| *version > found) {
+    for (version, migration) in schema.migrations.iter().filter(|(version, _)| *version > found) {
         transaction.execute_batch(migration)?;
         transaction.pragma_update(None, "user_version", version)?;
     }
@@ -225,7 +221,7 @@ fn restrict(path: &Path, metadata: &fs::Metadata) -> Result<(), OpenError> {
         .map_err(OpenError::io("restrict the permissions of", path))
 }
 
-fn create(path: &Path) -> Result<(), OpenError> {
+fn create(path: &Path, schema: &Schema) -> Result<(), OpenError> {
     let parent = path.parent().unwrap_or(Path::new("."));
     fs::create_dir_all(parent).map_err(OpenError::io("make", parent))?;
     let Some(lock) = creation_lock(path)? else { return Ok(()) };
@@ -233,13 +229,14 @@ fn create(path: &Path) -> Result<(), OpenError> {
     let file = staged.path().join("new");
     let new = fs::OpenOptions::new().write(true).create_new(true).mode(MODE).open(&file);
     drop(new.map_err(OpenError::io("make", &file))?);
-    let connection = connect(&file, Durability::Full, CREATION_DEADLINE).map_err(|error| match error {
-        // The user knows it by the place that it will have.
-        OpenError::Database { source, .. } => OpenError::Database { path: path.to_owned(), source },
-        error => error,
-    })?;
+    let connection =
+        connect(&file, schema, Durability::Full, CREATION_DEADLINE).map_err(|error| match error {
+            // The user knows it by the place that it will have.
+            OpenError::Database { source, .. } => schema.failed(path, source),
+            error => error,
+        })?;
     // Moves everything from the log into the file, and removes the log.
-    connection.close().map_err(|(_, source)| OpenError::Database { path: path.to_owned(), source })?;
+    connection.close().map_err(|(_, source)| schema.failed(path, source))?;
     remove_logs(path)?;
     fs::rename(&file, path).map_err(OpenError::io("make", path))?;
     fs::File::open(parent).and_then(|parent| parent.sync_all()).map_err(OpenError::io("make", path))
@@ -274,9 +271,18 @@ fn remove_logs(path: &Path) -> Result<(), OpenError> {
     Ok(())
 }
 
+/// Makes room where a disk is full: the log begins anew once what it holds is in the file, which seldom grows.
+/// Whether that may have helped against the error.
+pub(crate) fn empty_log(connection: &Connection, error: &rusqlite::Error) -> bool {
+    // The latter is what a user's share of the disk being full looks like.
+    let is_full = matches!(error.sqlite_error_code(), Some(ErrorCode::DiskFull | ErrorCode::SystemIoFailure));
+    is_full && connection.execute_batch("PRAGMA wal_checkpoint(PASSIVE)").is_ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tokens::SCHEMA;
 
     const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -293,19 +299,19 @@ mod tests {
     #[test]
     fn the_file_and_its_logs_are_its_owners_alone() {
         let (_directory, path) = place();
-        let connection = open(&path, Durability::Full, PATIENCE).unwrap();
+        let connection = open(&path, &SCHEMA, Durability::Full, PATIENCE).unwrap();
         connection.execute("UPDATE token_changes SET number = 1", []).unwrap();
         assert_eq!([mode(&path), mode(&path.with_extension("sqlite3-wal"))], [MODE, MODE]);
         drop(connection);
         fs::set_permissions(&path, fs::Permissions::from_mode(0o664)).unwrap();
-        open(&path, Durability::Full, PATIENCE).unwrap();
+        open(&path, &SCHEMA, Durability::Full, PATIENCE).unwrap();
         assert_eq!(mode(&path), MODE);
     }
 
     #[test]
     fn nothing_unfinished_is_left_beside_the_file() {
         let (_directory, path) = place();
-        drop(open(&path, Durability::Full, PATIENCE).unwrap());
+        drop(open(&path, &SCHEMA, Durability::Full, PATIENCE).unwrap());
         let beside = fs::read_dir(path.parent().unwrap()).unwrap().map(|entry| entry.unwrap().file_name());
         let mut beside: Vec<_> = beside.collect();
         beside.sort();
@@ -316,8 +322,9 @@ mod tests {
     fn many_may_open_it_first() {
         let (_directory, path) = place();
         std::thread::scope(|scope| {
-            let threads: Vec<_> =
-                (0..8).map(|_| scope.spawn(|| open(&path, Durability::Full, PATIENCE).map(drop))).collect();
+            let threads: Vec<_> = (0..8)
+                .map(|_| scope.spawn(|| open(&path, &SCHEMA, Durability::Full, PATIENCE).map(drop)))
+                .collect();
             for thread in threads {
                 thread.join().unwrap().unwrap();
             }
@@ -327,12 +334,15 @@ mod tests {
     #[test]
     fn a_file_of_a_newer_release_is_refused_and_left_as_it_is() {
         let (_directory, path) = place();
-        let connection = open(&path, Durability::Full, PATIENCE).unwrap();
-        connection.pragma_update(None, "user_version", VERSION + 1).unwrap();
+        let connection = open(&path, &SCHEMA, Durability::Full, PATIENCE).unwrap();
+        connection.pragma_update(None, "user_version", SCHEMA.version() + 1).unwrap();
         connection.close().unwrap();
         let before = fs::read(&path).unwrap();
-        let error = open(&path, Durability::Full, PATIENCE).unwrap_err();
-        assert!(matches!(error, OpenError::Newer { version, .. } if version == VERSION + 1), "{error:?}");
+        let error = open(&path, &SCHEMA, Durability::Full, PATIENCE).unwrap_err();
+        assert!(
+            matches!(error, OpenError::Newer { version, .. } if version == SCHEMA.version() + 1),
+            "{error:?}"
+        );
         assert_eq!(fs::read(&path).unwrap(), before);
     }
 
@@ -341,24 +351,24 @@ mod tests {
         let (_directory, path) = place();
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(&path, "tokens: none\n".repeat(1000)).unwrap();
-        let error = open(&path, Durability::Full, PATIENCE).unwrap_err();
+        let error = open(&path, &SCHEMA, Durability::Full, PATIENCE).unwrap_err();
         assert!(error.hint().unwrap().contains("move"), "{error:?}");
         fs::remove_file(&path).unwrap();
         fs::create_dir(&path).unwrap();
-        assert!(matches!(open(&path, Durability::Full, PATIENCE), Err(OpenError::Io { .. })));
+        assert!(matches!(open(&path, &SCHEMA, Durability::Full, PATIENCE), Err(OpenError::Io { .. })));
     }
 
     #[test]
     fn the_log_of_a_file_that_was_removed_does_not_get_into_the_new_one() {
         let (_directory, path) = place();
-        let connection = open(&path, Durability::Full, PATIENCE).unwrap();
+        let connection = open(&path, &SCHEMA, Durability::Full, PATIENCE).unwrap();
         connection.execute("UPDATE token_changes SET number = 41", []).unwrap();
         let log = path.with_extension("sqlite3-wal");
         let kept = fs::read(&log).unwrap();
         drop(connection);
         fs::remove_file(&path).unwrap();
         fs::write(&log, kept).unwrap();
-        let connection = open(&path, Durability::Full, PATIENCE).unwrap();
+        let connection = open(&path, &SCHEMA, Durability::Full, PATIENCE).unwrap();
         let number: i64 =
             connection.query_row("SELECT number FROM token_changes", [], |row| row.get(0)).unwrap();
         assert_eq!(number, 0);

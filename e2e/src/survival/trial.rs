@@ -1,0 +1,302 @@
+//! Callers that send jobs, and who kills the service meanwhile.
+
+use std::{
+    collections::hash_map::RandomState,
+    hash::{BuildHasher as _, Hasher as _},
+    net::SocketAddr,
+    ops::Range,
+    path::Path,
+    process::Command,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use hyper::StatusCode;
+use rustix::process::Signal;
+use serde_json::{Value, json};
+use tokio::{
+    sync::watch,
+    task::{JoinSet, spawn_blocking},
+    time::{sleep, timeout},
+};
+
+use super::{
+    receiver::Receiver,
+    verdict::{Accepted, Facts},
+};
+use crate::{
+    build_directory,
+    load::{
+        client::{Connection, Target},
+        report::{Row, Section},
+    },
+    service::Service,
+};
+
+/// How long the process of a service may take to be gone once it was killed.
+const END_PATIENCE: Duration = Duration::from_secs(30);
+
+/// Where jobs are.
+const JOBS: &str = "/api/v1/jobs";
+
+/// Before a job is sent again that could not be taken.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// How much is tried.
+#[derive(Clone, Debug)]
+pub struct Extent {
+    /// How many jobs are sent.
+    pub jobs: usize,
+    /// By how many callers at the same time.
+    pub callers: usize,
+    /// How often the service is killed while there is work.
+    pub kills: u32,
+    /// After how long a life, at random.
+    pub life: Range<Duration>,
+    /// The program of a job, which is to write its number and a newline.
+    pub program: fn(usize) -> String,
+    /// How long all of it may take.
+    pub patience: Duration,
+}
+
+impl Extent {
+    /// The bar: a thousand jobs, in microVMs that are tasks, and lives so short that each ends in the middle of much.
+    pub fn over_fakes() -> Self {
+        Self {
+            jobs: 1000,
+            callers: 8,
+            kills: 20,
+            life: Duration::from_millis(50)..Duration::from_millis(500),
+            program: |number| format!("sleep 40\nprint {number}"),
+            patience: Duration::from_secs(240),
+        }
+    }
+}
+
+/// Starts a service over microVMs that are tasks, and keeps what it has in `directory`.
+pub fn fake_service(directory: &Path) -> Command {
+    let mut command = Command::new(build_directory().join("fake-service"));
+    command.arg("--data-dir").arg(directory);
+    command
+}
+
+/// What was found.
+#[derive(Debug)]
+pub struct Survived {
+    /// All that was seen.
+    pub facts: Facts,
+    /// How much has come to the receiver that is no report.
+    pub unreadable: u32,
+    /// From the first job sent until the last one was reported.
+    pub took: Duration,
+}
+
+/// Sends jobs to the service that `command` starts, always on the same data, and kills it until all are reported; and once
+/// more then.
+pub async fn survive(extent: &Extent, command: impl Fn() -> Command) -> Result<Survived> {
+    timeout(extent.patience, run(extent, command)).await.context("not all jobs were reported in time")?
+}
+
+async fn run(extent: &Extent, command: impl Fn() -> Command) -> Result<Survived> {
+    let receiver = Receiver::start().await?;
+    let (url, address) = (receiver.url(), watch::Sender::new(None));
+    let mut lives = Lives { command, receiver: &receiver, address: &address, kills: 0 };
+    let mut service = lives.begin().await?;
+    let since = Instant::now();
+    let callers = callers(extent, &url, &address);
+    let work = async {
+        let accepted = callers.await?;
+        let mut count = receiver.count();
+        while receiver.jobs() < extent.jobs {
+            count.changed().await.context("nobody counts")?;
+        }
+        anyhow::Ok(accepted)
+    };
+    tokio::pin!(work);
+    let accepted = loop {
+        tokio::select! {
+            accepted = &mut work => break accepted?,
+            () = sleep(random(&extent.life)), if lives.kills < extent.kills => service = lives.kill(service).await?,
+        }
+    };
+    let took = since.elapsed();
+    let address = service.address();
+    while list(address).await?.iter().any(|job| job["callback"]["state"] != "delivered") {
+        sleep(PAUSE).await;
+    }
+    // What was noted stays, and is not told again.
+    let service = lives.kill(service).await?;
+    let mut shown = Vec::new();
+    for job in list(service.address()).await? {
+        let path = format!("{JOBS}/{}", job["id"].as_str().context("a job without an id")?);
+        shown.push(get(service.address(), &path).await?);
+    }
+    let facts = Facts { accepted, reports: receiver.reports(), shown, kills: lives.kills };
+    Ok(Survived { facts, unreadable: receiver.unreadable(), took })
+}
+
+/// A service that lives again and again.
+struct Lives<'a, C> {
+    command: C,
+    receiver: &'a Receiver,
+    /// Where it listens; nothing while it is dead.
+    address: &'a watch::Sender<Option<SocketAddr>>,
+    kills: u32,
+}
+
+impl<C: Fn() -> Command> Lives<'_, C> {
+    async fn begin(&self) -> Result<Service> {
+        let mut command = (self.command)();
+        let started = spawn_blocking(move || Service::start_command(&mut command)).await;
+        let service = started.context("start the service")??;
+        self.address.send_replace(Some(service.address()));
+        Ok(service)
+    }
+
+    /// Kills it in the middle of whatever it does, and begins another life.
+    async fn kill(&mut self, service: Service) -> Result<Service> {
+        service.signal(Signal::KILL);
+        self.address.send_replace(None);
+        let ended = spawn_blocking(move || service.end_within(END_PATIENCE)).await;
+        let ended = ended.context("wait for the end")??;
+        ensure!(ended.code == 137, "it had ended before it was killed: {ended:?}");
+        self.kills += 1;
+        self.receiver.next_life().await?;
+        self.begin().await
+    }
+}
+
+/// Sends all jobs, each until it is accepted.
+async fn callers(
+    extent: &Extent,
+    url: &str,
+    address: &watch::Sender<Option<SocketAddr>>,
+) -> Result<Vec<Accepted>> {
+    let next = Arc::new(AtomicUsize::new(0));
+    let mut callers = JoinSet::new();
+    for _ in 0..extent.callers {
+        let (next, url, extent, mut address) =
+            (Arc::clone(&next), url.to_owned(), extent.clone(), address.subscribe());
+        callers.spawn(async move {
+            let mut accepted = Vec::new();
+            loop {
+                let number = next.fetch_add(1, SeqCst);
+                if number >= extent.jobs {
+                    return anyhow::Ok(accepted);
+                }
+                accepted.extend(send(number, &extent, &url, &mut address).await?);
+            }
+        });
+    }
+    let mut accepted = Vec::new();
+    while let Some(sent) = callers.join_next().await {
+        accepted.extend(sent.context("a caller has panicked")??);
+    }
+    Ok(accepted)
+}
+
+/// Sends a job until it is accepted, and some of them once more then: what each answer has said.
+async fn send(
+    number: usize,
+    extent: &Extent,
+    url: &str,
+    address: &mut watch::Receiver<Option<SocketAddr>>,
+) -> Result<Vec<Accepted>> {
+    let fails = number % 5 == 4;
+    let body = json!({
+        "request": { "language": "python", "code": (extent.program)(number), "timeout": 60 },
+        "callback_url": url,
+        "if_interrupted": if fails { "fail" } else { "rerun" },
+    });
+    let times = if number % 10 == 0 { 2 } else { 1 };
+    let mut accepted = Vec::new();
+    while accepted.len() < times {
+        let address =
+            address.wait_for(Option::is_some).await.context("there is no service any more")?.to_owned();
+        let Some(address) = address else { continue };
+        // Whoever gets no answer does not know whether it was accepted, and sends it again under the same key.
+        let Ok(reply) = post(address, &body, &format!("job-{number}")).await else {
+            sleep(PAUSE).await;
+            continue;
+        };
+        match reply.0 {
+            StatusCode::ACCEPTED | StatusCode::OK => {
+                let id = reply.1["id"].as_str().context("a job without an id")?.to_owned();
+                accepted.push(Accepted { id, stdout: format!("{number}\n"), fails });
+            }
+            StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => sleep(PAUSE).await,
+            status => bail!("job {number} was answered with {status}: {}", reply.1),
+        }
+    }
+    Ok(accepted)
+}
+
+async fn post(address: SocketAddr, body: &Value, key: &str) -> Result<(StatusCode, Value)> {
+    let mut connection = Connection::open(&Target { address, token: None }).await?;
+    let reply = connection.post_once(JOBS, body, key).await?;
+    Ok((reply.status, serde_json::from_slice(&reply.body).context("an answer that is no JSON")?))
+}
+
+async fn get(address: SocketAddr, path: &str) -> Result<Value> {
+    let reply = Connection::open(&Target { address, token: None }).await?.get(path).await?;
+    ensure!(reply.status == StatusCode::OK, "{path} was answered with {}: {:?}", reply.status, reply.body);
+    serde_json::from_slice(&reply.body).context("an answer that is no JSON")
+}
+
+/// All jobs, without their results.
+async fn list(address: SocketAddr) -> Result<Vec<Value>> {
+    let mut jobs = Vec::new();
+    let mut path = format!("{JOBS}?limit=1000");
+    loop {
+        let mut page = get(address, &path).await?;
+        jobs.append(page["jobs"].as_array_mut().context("a page without jobs")?);
+        let Some(next) = page["next"].as_str() else { return Ok(jobs) };
+        path = format!("{JOBS}?limit=1000&cursor={next}");
+    }
+}
+
+/// Somewhere in `range`.
+fn random(range: &Range<Duration>) -> Duration {
+    // Its keys are random, and others each time.
+    let part = RandomState::new().build_hasher().finish() % 1000;
+    range.start + (range.end - range.start) * u32::try_from(part).unwrap_or_default() / 1000
+}
+
+impl Survived {
+    /// All that is wrong.
+    pub fn wrong(&self) -> Vec<String> {
+        let mut wrong = self.facts.wrong();
+        if self.unreadable > 0 {
+            wrong.push(format!("{} reports could not be read", self.unreadable));
+        }
+        wrong
+    }
+
+    /// The figures.
+    pub fn section(&self) -> Section {
+        let facts = &self.facts;
+        let wrong = self.wrong();
+        let figure = format!("{} jobs, the service killed {} times", facts.jobs(), facts.kills);
+        let count = |count: usize| count.to_string();
+        let rows = vec![
+            Row::judged(
+                format!("{figure}: lost, doubled or reported twice"),
+                count(wrong.len()),
+                "0",
+                wrong.is_empty(),
+            ),
+            Row::told(
+                format!("{figure}: until all were reported"),
+                format!("{:.1} s", self.took.as_secs_f64()),
+            ),
+            Row::told(format!("{figure}: run again"), count(facts.rerun())),
+            Row::told(format!("{figure}: failed, as they chose"), count(facts.interrupted())),
+            Row::told(format!("{figure}: reports sent again after a kill"), count(facts.repeated())),
+        ];
+        Section { rows, wrong }
+    }
+}
