@@ -52,6 +52,8 @@ pub(super) struct Shared {
     /// What runs is interrupted.
     pub(super) cut: CancellationToken,
     pub(super) runners: TaskTracker,
+    /// What sends callbacks.
+    deliveries: TaskTracker,
     /// Those that run.
     pub(super) running: Mutex<HashMap<String, CancellationToken>>,
     changes: Mutex<HashMap<String, watch::Sender<()>>>,
@@ -185,6 +187,7 @@ impl Jobs {
             stop: CancellationToken::new(),
             cut: CancellationToken::new(),
             runners: TaskTracker::new(),
+            deliveries: TaskTracker::new(),
             running: Mutex::default(),
             changes: Mutex::default(),
         });
@@ -205,7 +208,7 @@ impl Jobs {
         };
         let tasks = vec![
             shared.runners.spawn(runners.run(settings.running.max(1))),
-            tokio::spawn(deliveries.run()),
+            shared.deliveries.spawn(deliveries.run()),
             tokio::spawn(sweep(store.clone(), Arc::clone(&shared))),
         ];
         Ok(Self { store, settings, sender, metrics: Arc::clone(metrics), shared, tasks })
@@ -331,12 +334,14 @@ impl Jobs {
         let _ = tokio::time::timeout(patience, self.shared.runners.wait()).await;
     }
 
-    /// Interrupts what runs, and waits until that is noted.
+    /// Interrupts what runs, and waits until that is noted, and what has become of callbacks that are being sent.
     pub(crate) async fn end(&self) {
         self.shared.stop.cancel();
         self.shared.cut.cancel();
-        self.shared.runners.close();
-        self.shared.runners.wait().await;
+        for tasks in [&self.shared.runners, &self.shared.deliveries] {
+            tasks.close();
+            tasks.wait().await;
+        }
     }
 }
 

@@ -47,19 +47,21 @@ pub(in crate::jobs) struct Deliveries {
 }
 
 impl Deliveries {
-    /// Until it is stopped. What is being sent then is sent again after the next start.
+    /// Until it is stopped. What is being sent then comes to its end, which is noted, so that nobody is told twice.
     pub(in crate::jobs) async fn run(self) {
         let stop = self.stop.clone();
+        let mut sending = JoinSet::new();
         tokio::select! {
-            () = self.keep_sending() => {}
+            () = Arc::new(self).keep_sending(&mut sending) => {}
             () = stop.cancelled() => {}
         }
+        // Each attempt has a deadline of its own.
+        while sending.join_next().await.is_some() {}
     }
 
-    async fn keep_sending(self) {
-        let this = Arc::new(self);
+    async fn keep_sending(self: Arc<Self>, sending: &mut JoinSet<()>) {
+        let this = self;
         let under_way = Arc::new(Mutex::new(HashSet::new()));
-        let mut sending = JoinSet::new();
         loop {
             let notified = this.due.notified();
             let next = match this.look(&under_way).await {
@@ -101,14 +103,16 @@ impl Deliveries {
         &self,
         under_way: &Mutex<HashSet<String>>,
     ) -> Result<(Vec<DueCallback>, Option<Millis>), StoreError> {
+        // As it is before the file is looked at: whatever ends meanwhile is noted there, but maybe only after that look.
+        let before = under_way.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let found = self.store.ask(|connection| {
             let now = now();
             Ok((ledger::due_callbacks(connection, OF_EACH, now)?, ledger::next_callback(connection, now)?))
         });
         let (mut due, next) = found.await?;
-        let under_way = under_way.lock().unwrap_or_else(PoisonError::into_inner);
-        due.retain(|callback| !under_way.contains(&callback.id));
-        due.truncate(AT_ONCE.saturating_sub(under_way.len()));
+        due.retain(|callback| !before.contains(&callback.id));
+        let under_way = under_way.lock().unwrap_or_else(PoisonError::into_inner).len();
+        due.truncate(AT_ONCE.saturating_sub(under_way));
         Ok((due, next))
     }
 
@@ -122,7 +126,7 @@ impl Deliveries {
         self.metrics.callback(name);
         // Until it is noted it would be sent again.
         let mut is_noted = self.note(callback, &outcome).await;
-        while !is_noted {
+        while !is_noted && !self.stop.is_cancelled() {
             tokio::time::sleep(PAUSE_AFTER_FAULT).await;
             is_noted = self.note(callback, &outcome).await;
         }
