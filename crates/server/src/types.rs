@@ -17,6 +17,7 @@ pub(crate) struct RunAnswer {
     #[schema(example = "success")]
     status: String,
     /// What it wrote to stdout.
+    #[schema(example = "Hello from Python!\n")]
     stdout: String,
     /// What it wrote to stderr; null when it wrote nothing.
     #[schema(required = true)]
@@ -25,10 +26,10 @@ pub(crate) struct RunAnswer {
     #[schema(required = true)]
     exception: Option<String>,
     /// From its start to its end, in milliseconds, measured in the guest.
-    #[schema(rename = "executionTime")]
+    #[schema(rename = "executionTime", example = 45)]
     execution_time: u64,
     /// Its exit status; null when it was killed.
-    #[schema(rename = "exitCode", required = true)]
+    #[schema(rename = "exitCode", required = true, example = 0)]
     exit_code: Option<u8>,
     /// How many newlines at the end of stdout are not shown, where there are any.
     #[schema(rename = "trailingNewlinesOmitted")]
@@ -42,13 +43,16 @@ pub(crate) struct RunAnswer {
     /// What it read; in a batch alone.
     stdin: Option<String>,
     /// The request's id.
+    #[schema(example = "01a20604e0267668b22a746c96f52ec4")]
     trace_id: String,
 }
 
 /// Output beyond the limit, in bytes.
 #[derive(Clone, Copy, Serialize, ToSchema)]
 pub(crate) struct DroppedBytes {
+    /// Of stdout.
     stdout: u64,
+    /// Of stderr.
     stderr: u64,
 }
 
@@ -68,8 +72,10 @@ pub(crate) struct ReturnedFileInfo {
     #[schema(example = "image/png")]
     media_type: String,
     /// Its length, in bytes.
+    #[schema(example = 8)]
     size: u64,
     /// What it holds, as base64.
+    #[schema(example = "iVBORw0KGgo=")]
     content: String,
 }
 
@@ -77,10 +83,13 @@ pub(crate) struct ReturnedFileInfo {
 #[derive(Serialize, ToSchema)]
 pub(crate) struct OmittedFileInfo {
     /// Its path beneath the job directory; `.` for all that were not looked at.
+    #[schema(example = "video.mp4")]
     name: String,
     /// Its length, in bytes, as far as it is known.
+    #[schema(example = 5_242_880)]
     size: u64,
     /// `too_large`, `too_many` or `unreadable`.
+    #[schema(example = "too_large")]
     reason: String,
 }
 
@@ -104,6 +113,7 @@ pub(crate) struct Failed {
     #[schema(example = "E006: unsupported language unknownlang")]
     error: String,
     /// The request's id.
+    #[schema(example = "01a20604e0267668b22a746c96f52ec4")]
     trace_id: String,
 }
 
@@ -111,15 +121,19 @@ pub(crate) struct Failed {
 #[derive(Serialize, ToSchema)]
 pub(crate) struct ExecuteAnswer {
     /// What the program wrote to stdout.
+    #[schema(example = "Hello from Python!\n")]
     stdout: String,
     /// What it wrote to stderr.
+    #[schema(example = "")]
     stderr: String,
     /// Its exit status; null when it was killed.
-    #[schema(required = true)]
+    #[schema(required = true, example = 0)]
     exit_code: Option<u8>,
     /// From the request's arrival until its program was started, in milliseconds.
+    #[schema(example = 3.217)]
     load_time: f64,
     /// From its start to its end, in milliseconds, measured in the guest.
+    #[schema(example = 45)]
     exec_time: u64,
     /// `Timeout`, `MemoryLimitExceeded`, `OutputLimitExceeded`, `Killed: SIG…`; null when it ended by itself.
     #[schema(required = true)]
@@ -139,6 +153,7 @@ pub(crate) struct ExecuteAnswer {
     #[schema(value_type = Option<Vec<OmittedFileInfo>>)]
     files_omitted: Vec<OmittedFile>,
     /// The request's id.
+    #[schema(example = "01a20604e0267668b22a746c96f52ec4")]
     trace_id: String,
 }
 
@@ -182,13 +197,16 @@ pub(crate) struct LanguageInfo {
     #[schema(example = "python")]
     pub(crate) name: String,
     /// Other names under which a request may ask for it.
+    #[schema(example = json!(["py", "python3"]))]
     pub(crate) aliases: Vec<String>,
     /// The file that is the program.
     #[schema(example = "main.py")]
     pub(crate) main_file: String,
     /// The command that runs it.
+    #[schema(example = json!(["python3", "main.py"]))]
     pub(crate) command: Vec<String>,
     /// Whether it has an image, so that programs can be run.
+    #[schema(example = true)]
     pub(crate) available: bool,
     /// The sizes that have a snapshot that can be restored: others boot.
     pub(crate) snapshots: Vec<MachineSize>,
@@ -198,8 +216,10 @@ pub(crate) struct LanguageInfo {
 #[derive(Clone, Copy, Serialize, ToSchema)]
 pub(crate) struct MachineSize {
     /// Memory, in MiB.
+    #[schema(example = 512)]
     pub(crate) memory_mib: u32,
     /// Virtual processors.
+    #[schema(example = 1)]
     pub(crate) vcpus: u32,
 }
 
@@ -210,6 +230,7 @@ pub(crate) struct Health {
     #[schema(example = "ok")]
     pub(crate) status: &'static str,
     /// The release.
+    #[schema(example = "0.1.0")]
     pub(crate) version: &'static str,
 }
 
@@ -217,8 +238,10 @@ pub(crate) struct Health {
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Status {
     /// The release.
+    #[schema(example = "0.1.0")]
     version: &'static str,
     /// How long the service has been running, in seconds.
+    #[schema(example = 3600)]
     uptime: u64,
     /// Whether it is being stopped.
     stopping: bool,
@@ -227,34 +250,48 @@ pub(crate) struct Status {
     /// Requests that wait.
     queue: QueueInfo,
     /// How many microVMs there are, whatever they do.
+    #[schema(example = 4)]
     microvms: usize,
     /// How many run a program.
+    #[schema(example = 1)]
     running: u32,
     /// How many may.
+    #[schema(example = 4)]
     most_running: u32,
     /// What all microVMs may use, as the pool counts it, in MiB.
+    #[schema(example = 700)]
     memory_mib: u64,
     /// And what there is for them.
+    #[schema(example = 8192)]
     memory_limit_mib: u64,
 }
 
 /// `MicroVMs` of one language and size.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct PoolInfo {
+    #[schema(example = "python")]
     language: String,
+    /// Memory, in MiB.
+    #[schema(example = 512)]
     memory_mib: u32,
+    /// Virtual processors.
+    #[schema(example = 1)]
     vcpus: u32,
     /// Whether there is a snapshot that can be restored; without one they boot.
+    #[schema(example = true)]
     restorable: bool,
     /// How many wait for a request.
+    #[schema(example = 3)]
     idle: u32,
     /// How many are to.
+    #[schema(example = 3)]
     target: u32,
     /// How many are being started.
     starting: u32,
     /// How many rehearse.
     rehearsing: u32,
     /// How many run a program.
+    #[schema(example = 1)]
     running: u32,
 }
 
@@ -264,6 +301,7 @@ pub(crate) struct QueueInfo {
     /// How many.
     length: usize,
     /// How many may.
+    #[schema(example = 1000)]
     most: usize,
 }
 

@@ -10,6 +10,7 @@ mod from_docker;
 mod jobs;
 mod manual_pages;
 mod prune;
+mod reference;
 mod rootfs;
 mod run;
 mod setup;
@@ -40,6 +41,9 @@ pub(crate) enum Command {
     /// Writes a manual page for each command
     #[command(hide = true)]
     ManualPages(manual_pages::ManualPagesArgs),
+    /// Prints a page of the documentation that is written by the code
+    #[command(hide = true)]
+    Reference(reference::ReferenceArgs),
 }
 
 impl Command {
@@ -120,6 +124,7 @@ pub(crate) async fn run(command: Command, flags: Flags, sockets: Sockets) -> Res
         Command::Config(command) => config::run(command, &flags),
         Command::Completions(args) => completions::run(&args),
         Command::ManualPages(args) => manual_pages::run(&args),
+        Command::Reference(args) => reference::run(&args),
     }
 }
 

@@ -10,6 +10,7 @@ pub struct ImageInfo {
     #[schema(example = "python")]
     pub language: String,
     /// Its size, in bytes.
+    #[schema(example = 702_545_920)]
     pub size_bytes: u64,
     /// Its SHA-256 when it was made.
     #[schema(required = true)]
@@ -55,13 +56,16 @@ pub struct SnapshotInfo {
     #[schema(example = "python")]
     pub language: String,
     /// Memory of its microVMs, in MiB.
+    #[schema(example = 512)]
     pub memory_mib: u32,
     /// Their virtual processors.
+    #[schema(example = 1)]
     pub vcpus: u32,
     /// When it was made.
     #[schema(required = true, format = DateTime)]
     pub created: Option<String>,
     /// What its files take on the disk, in bytes.
+    #[schema(example = 110_100_480)]
     pub disk_bytes: u64,
     /// The VMM that made it.
     #[schema(required = true)]
@@ -70,6 +74,7 @@ pub struct SnapshotInfo {
     #[schema(required = true)]
     pub initialised: Option<bool>,
     /// Whether it can be restored here and now.
+    #[schema(example = true)]
     pub usable: bool,
     /// Why not; null when it can.
     #[schema(required = true)]
@@ -83,6 +88,7 @@ pub struct RemoteImageInfo {
     #[schema(example = "python")]
     pub language: String,
     /// Its SHA-256.
+    #[schema(example = "2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae")]
     pub sha256: String,
     /// Its size, in bytes.
     #[schema(required = true)]
@@ -94,6 +100,7 @@ pub struct RemoteImageInfo {
     #[schema(required = true, format = DateTime)]
     pub uploaded: Option<String>,
     /// Whether it is the one that is downloaded where no digest is named.
+    #[schema(example = true)]
     pub current: bool,
     /// Why it cannot be used; null when it can.
     #[schema(required = true)]
@@ -107,8 +114,10 @@ pub struct RemoteSnapshotInfo {
     #[schema(example = "python")]
     pub language: String,
     /// Memory of its microVMs, in MiB.
+    #[schema(example = 512)]
     pub memory_mib: u32,
     /// Their virtual processors.
+    #[schema(example = 1)]
     pub vcpus: u32,
     /// The VMM that made it.
     #[schema(required = true)]

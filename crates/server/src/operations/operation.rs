@@ -40,6 +40,7 @@ pub(crate) enum OperationState {
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub(crate) struct OperationSummary {
     /// Its id.
+    #[schema(example = "019ab3f2c4d57e1f8a6b0c2d4e6f8091")]
     pub(crate) id: String,
     /// What it does.
     #[schema(example = "snapshots.create")]
@@ -70,6 +71,7 @@ pub(crate) struct OperationSummary {
     #[schema(required = true, format = DateTime)]
     finished: Option<String>,
     /// The id of the request that asked for it.
+    #[schema(example = "01a20604e0267668b22a746c96f52ec4")]
     pub(crate) trace_id: String,
 }
 
@@ -79,6 +81,7 @@ pub(crate) struct Operation {
     #[serde(flatten)]
     pub(crate) summary: OperationSummary,
     /// The last hundred of its steps.
+    #[schema(example = json!([]))]
     pub(crate) steps: Vec<String>,
 }
 
