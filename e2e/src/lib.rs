@@ -6,6 +6,7 @@
 
 pub mod acceptance;
 pub mod differential;
+pub mod documentation;
 pub mod lab;
 pub mod load;
 pub mod mounted;

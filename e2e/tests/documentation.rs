@@ -1,0 +1,158 @@
+//! The documentation is right, word by word: its commands are typed, and its requests sent, as they stand there.
+
+use std::{
+    fmt::Write as _,
+    fs,
+    os::unix::fs::symlink,
+    path::Path,
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use e2e::{
+    TestHost,
+    documentation::{Block, blocks, differences, is_as_shown},
+    load::client::{Connection, Target},
+    program,
+    running::Running,
+    service::Service,
+};
+use serde_json::{Value, json};
+
+/// How long all commands of a page may take.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+/// Blocks with a remark that begins so are not tried.
+const NOT_TRIED: &str = "not tried: ";
+
+fn page(name: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs").join(name);
+    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+fn is_tried(block: &Block) -> bool {
+    block.language == "sh" && !block.remark.as_deref().is_some_and(|remark| remark.starts_with(NOT_TRIED))
+}
+
+/// The commands of all blocks as one script, since what one leaves in the shell is there for the next; and before each block
+/// a line that says which it is.
+fn script(blocks: &[Block]) -> String {
+    // What runs in the background ends with the script, however that ends.
+    let mut script = "trap 'jobs -p | xargs --no-run-if-empty kill; wait' EXIT\nip link set lo up\n".to_owned();
+    for (number, block) in blocks.iter().enumerate().filter(|(_, block)| is_tried(block)) {
+        write!(script, "echo '@@ {number}' | tee /dev/stderr\n{}", block.text).expect("memory can be written");
+    }
+    script
+}
+
+/// What each block has written to stdout, by its number.
+fn outputs(stdout: &str) -> Vec<(usize, String)> {
+    let parts = stdout.split("@@ ").skip(1).filter_map(|part| part.split_once('\n'));
+    parts.map(|(number, output)| (number.parse().expect("a number"), output.to_owned())).collect()
+}
+
+#[test]
+fn the_first_steps_are_walked_as_they_are_told() {
+    let host = TestHost::prepared().copy();
+    // As after `make quickstart` in a checkout.
+    let checkout = tempfile::tempdir().unwrap();
+    fs::create_dir(checkout.path().join("bin")).unwrap();
+    symlink(program(), checkout.path().join("bin/infra.operator")).unwrap();
+    let blocks = blocks(&page("first-steps.md"));
+    let not_tried = blocks.iter().filter(|block| block.language == "sh" && !is_tried(block)).count();
+    assert!(not_tried <= 3, "{not_tried} blocks are not tried");
+    fs::write(checkout.path().join("steps"), script(&blocks)).unwrap();
+
+    // A network of its own, so that the service's usual port is free.
+    let of_host = host.command(&[]);
+    let mut command = Command::new("unshare");
+    command.args(["--net", "bash", "-euo", "pipefail", "steps"]).current_dir(checkout.path());
+    for (name, value) in of_host.get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    command.env("LLM_FIRECRACKER_DATA_DIR", host.data());
+    let ended = Running::start(&mut command).end_within(PATIENCE).unwrap();
+    assert_eq!(ended.code, 0, "the commands of a block have failed: {}\n{}", ended.stdout, ended.stderr);
+
+    let outputs = outputs(&ended.stdout);
+    assert_eq!(outputs.len(), blocks.iter().filter(|block| is_tried(block)).count());
+    let mut compared = 0;
+    for (number, output) in outputs {
+        let Some(shown) = blocks.get(number + 1) else { continue };
+        let wrong = match shown.language.as_str() {
+            "json" => {
+                let answer = serde_json::from_str(&output).unwrap_or_else(|error| panic!("{error}: {output}"));
+                differences(&serde_json::from_str(&shown.text).unwrap(), &answer)
+            }
+            "text" if !is_as_shown(&shown.text, &output) => vec![output],
+            "text" => Vec::new(),
+            _ => continue,
+        };
+        compared += 1;
+        assert!(wrong.is_empty(), "first-steps.md, line {}: {}\n{}", shown.line, wrong.join("\n"), ended.stderr);
+    }
+    assert!(compared >= 8, "{compared} outputs are shown");
+}
+
+/// A request of a page and what it is answered, as titles say: `Request` is for `/api/v1/run`, `Request to PATH` for another;
+/// `Response` has status 200, `Response STATUS` another; `Events` is a stream.
+#[test]
+fn the_python_pages_own_requests_are_answered_as_it_shows() {
+    let host = TestHost::prepared().copy();
+    let service = Service::start(&host, &[]).unwrap();
+    let blocks = blocks(&page("python.md"));
+    let mut wrong = Vec::new();
+    let mut tried = 0;
+    for pair in blocks.windows(2) {
+        let [request, response] = pair else { continue };
+        let Some(title) = request.title.as_deref().and_then(|title| title.strip_prefix("Request")) else { continue };
+        let path = title.strip_prefix(" to ").unwrap_or("/api/v1/run");
+        let body: Value = serde_json::from_str(&request.text)
+            .unwrap_or_else(|error| panic!("python.md, line {}: {error}", request.line));
+        let since = Instant::now();
+        let found = match response.title.as_deref() {
+            Some("Events") => compare_events(&service, path, &body, &response.text),
+            Some(title) => {
+                let status = title.strip_prefix("Response ").map_or(200, |status| status.parse().unwrap());
+                let answered = service.post(path, &body);
+                let shown = serde_json::from_str(&response.text)
+                    .unwrap_or_else(|error| panic!("python.md, line {}: {error}", response.line));
+                let mut found = differences(&shown, &answered.json());
+                if answered.status != status {
+                    found.push(format!("the status is {}", answered.status));
+                }
+                found
+            }
+            None => panic!("python.md, line {}: a request without an answer", request.line),
+        };
+        tried += 1;
+        wrong.extend(found.iter().map(|what| format!("python.md, line {}: {what}", response.line)));
+        assert!(since.elapsed() < Duration::from_secs(60), "python.md, line {}", request.line);
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(tried >= 20, "{tried} requests");
+    assert_eq!(service.stop().unwrap().code, 0);
+}
+
+/// In what a stream differs from what is shown. Chunks of one kind that follow each other count as one: how a pipe cuts is
+/// nobody's promise.
+fn compare_events(service: &Service, path: &str, body: &Value, shown: &str) -> Vec<String> {
+    let target = Target { address: service.address(), token: None };
+    let events = tokio::runtime::Runtime::new().unwrap().block_on(async {
+        let mut connection = Connection::open(&target).await.unwrap();
+        connection.stream(path, body).await.unwrap().rest().await.unwrap()
+    });
+    let got: Vec<Value> = events.into_iter().map(|event| json!([event.name, event.data])).collect();
+    let shown: Vec<Value> = shown
+        .split("\n\n")
+        .map(|event| {
+            let (name, data) = event.trim().split_once("\ndata: ").expect("a name and data");
+            let data: Value = serde_json::from_str(data).expect("data is JSON");
+            json!([name.strip_prefix("event: ").expect("a name"), data])
+        })
+        .collect();
+    differences(&Value::Array(shown), &Value::Array(got))
+}
