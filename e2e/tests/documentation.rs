@@ -30,8 +30,13 @@ fn page(name: &str) -> String {
     fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
+/// Whether nothing says that it is not to be tried.
+fn is_to_be_tried(block: &Block) -> bool {
+    !block.remark.as_deref().is_some_and(|remark| remark.starts_with(NOT_TRIED))
+}
+
 fn is_tried(block: &Block) -> bool {
-    block.language == "sh" && !block.remark.as_deref().is_some_and(|remark| remark.starts_with(NOT_TRIED))
+    block.language == "sh" && is_to_be_tried(block)
 }
 
 /// The commands of all blocks as one script, since what one leaves in the shell is there for the next; and before each block
@@ -109,6 +114,9 @@ fn the_python_pages_own_requests_are_answered_as_it_shows() {
     for pair in blocks.windows(2) {
         let [request, response] = pair else { continue };
         let Some(title) = request.title.as_deref().and_then(|title| title.strip_prefix("Request")) else { continue };
+        if !is_to_be_tried(request) {
+            continue;
+        }
         let path = title.strip_prefix(" to ").unwrap_or("/api/v1/run");
         let body: Value = serde_json::from_str(&request.text)
             .unwrap_or_else(|error| panic!("python.md, line {}: {error}", request.line));
