@@ -41,7 +41,8 @@ pub fn blocks(page: &str) -> Vec<Block> {
 /// Whether a text is as a page shows it. `…` stands for whatever may be there: within a line for a part of it, alone in a line for any
 /// number of lines.
 pub fn is_as_shown(shown: &str, text: &str) -> bool {
-    let (shown, text): (Vec<_>, Vec<_>) = (shown.trim_end().lines().collect(), text.trim_end().lines().collect());
+    let (shown, text): (Vec<_>, Vec<_>) =
+        (shown.trim_end().lines().collect(), text.trim_end().lines().collect());
     lines_are_as_shown(&shown, &text)
 }
 
@@ -99,7 +100,8 @@ fn add_differences(place: &str, shown: &Value, answer: &Value, found: &mut Vec<S
                 add_differences(&format!("{place}[{index}]"), value, other, found);
             }
         }
-        (Value::String(text), Value::String(other)) if is_as_shown(text, other) && ends_alike(text, other) => {}
+        (Value::String(text), Value::String(other))
+            if is_as_shown(text, other) && ends_alike(text, other) => {}
         _ if shown == answer => {}
         _ => found.push(format!("{place} is {answer} and not {shown}")),
     }
@@ -119,7 +121,8 @@ mod tests {
 
     #[test]
     fn blocks_have_their_title_and_the_remark_before_them() {
-        let page = "# A\n\n<!-- not tried: slow -->\n```sh\na\n\nb\n```\ntext\n```json title=\"Request\"\n{}\n```\n";
+        let page =
+            "# A\n\n<!-- not tried: slow -->\n```sh\na\n\nb\n```\ntext\n```json title=\"Request\"\n{}\n```\n";
         let found = blocks(page);
         assert_eq!(found.len(), 2);
         assert_eq!((found[0].text.as_str(), found[0].line), ("a\n\nb\n", 4));

@@ -43,9 +43,11 @@ fn is_tried(block: &Block) -> bool {
 /// a line that says which it is.
 fn script(blocks: &[Block]) -> String {
     // What runs in the background ends with the script, however that ends.
-    let mut script = "trap 'jobs -p | xargs --no-run-if-empty kill; wait' EXIT\nip link set lo up\n".to_owned();
+    let mut script =
+        "trap 'jobs -p | xargs --no-run-if-empty kill; wait' EXIT\nip link set lo up\n".to_owned();
     for (number, block) in blocks.iter().enumerate().filter(|(_, block)| is_tried(block)) {
-        write!(script, "echo '@@ {number}' | tee /dev/stderr\n{}", block.text).expect("memory can be written");
+        write!(script, "echo '@@ {number}' | tee /dev/stderr\n{}", block.text)
+            .expect("memory can be written");
     }
     script
 }
@@ -89,7 +91,8 @@ fn the_first_steps_are_walked_as_they_are_told() {
         let Some(shown) = blocks.get(number + 1) else { continue };
         let wrong = match shown.language.as_str() {
             "json" => {
-                let answer = serde_json::from_str(&output).unwrap_or_else(|error| panic!("{error}: {output}"));
+                let answer =
+                    serde_json::from_str(&output).unwrap_or_else(|error| panic!("{error}: {output}"));
                 differences(&serde_json::from_str(&shown.text).unwrap(), &answer)
             }
             "text" if !is_as_shown(&shown.text, &output) => vec![output],
@@ -97,7 +100,13 @@ fn the_first_steps_are_walked_as_they_are_told() {
             _ => continue,
         };
         compared += 1;
-        assert!(wrong.is_empty(), "first-steps.md, line {}: {}\n{}", shown.line, wrong.join("\n"), ended.stderr);
+        assert!(
+            wrong.is_empty(),
+            "first-steps.md, line {}: {}\n{}",
+            shown.line,
+            wrong.join("\n"),
+            ended.stderr
+        );
     }
     assert!(compared >= 8, "{compared} outputs are shown");
 }
@@ -113,7 +122,9 @@ fn the_python_pages_own_requests_are_answered_as_it_shows() {
     let mut tried = 0;
     for pair in blocks.windows(2) {
         let [request, response] = pair else { continue };
-        let Some(title) = request.title.as_deref().and_then(|title| title.strip_prefix("Request")) else { continue };
+        let Some(title) = request.title.as_deref().and_then(|title| title.strip_prefix("Request")) else {
+            continue;
+        };
         if !is_to_be_tried(request) {
             continue;
         }

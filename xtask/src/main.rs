@@ -1,6 +1,7 @@
 //! `cargo xtask lint`: what a reviewer should not have to look for. `cargo xtask openapi`: what the code says of the HTTP API,
 //! written down.
 
+mod links;
 mod rules;
 
 use std::{

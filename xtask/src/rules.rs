@@ -1,4 +1,4 @@
-//! The project's own rules: sizes of files, headers, and who may depend on whom.
+//! The project's own rules: sizes of files, headers, who may depend on whom, and where the documentation leads.
 
 use std::{
     fs,
@@ -6,6 +6,8 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
+
+use crate::links;
 
 /// The most lines of code in one file, tests not counted.
 const MAX_LINES: usize = 500;
@@ -31,6 +33,7 @@ pub(crate) fn check() -> Result<()> {
             faults.extend(file_faults(&file)?);
         }
     }
+    faults.extend(links::faults(root)?);
     for (name, allowed) in EDGES {
         faults.extend(edge_faults(&root.join("crates").join(name), name, allowed)?);
     }

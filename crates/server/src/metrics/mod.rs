@@ -11,6 +11,8 @@
 //! can choose becomes one; its trace id stands in exemplars alone, of which each series keeps the last.
 
 mod collectors;
+#[cfg(test)]
+mod documentation_tests;
 mod families;
 mod labels;
 mod recorded;
