@@ -1,8 +1,9 @@
 //! The documentation is right, word by word: its commands are typed, and its requests sent, as they stand there.
 
 use std::{
+    env,
     fmt::Write as _,
-    fs,
+    fs, iter,
     os::unix::fs::symlink,
     path::Path,
     process::Command,
@@ -14,7 +15,7 @@ use e2e::{
     documentation::{Block, blocks, differences, is_as_shown},
     load::client::{Connection, Target},
     program,
-    running::Running,
+    running::{Ended, Running},
     service::Service,
 };
 use serde_json::{Value, json};
@@ -58,34 +59,43 @@ fn outputs(stdout: &str) -> Vec<(usize, String)> {
     parts.map(|(number, output)| (number.parse().expect("a number"), output.to_owned())).collect()
 }
 
-#[test]
-fn the_first_steps_are_walked_as_they_are_told() {
-    let host = TestHost::prepared().copy();
-    // As after `make quickstart` in a checkout.
-    let checkout = tempfile::tempdir().unwrap();
-    fs::create_dir(checkout.path().join("bin")).unwrap();
-    symlink(program(), checkout.path().join("bin/infra.operator")).unwrap();
-    let blocks = blocks(&page("first-steps.md"));
-    let not_tried = blocks.iter().filter(|block| block.language == "sh" && !is_tried(block)).count();
-    assert!(not_tried <= 3, "{not_tried} blocks are not tried");
-    fs::write(checkout.path().join("steps"), script(&blocks)).unwrap();
-
+/// Types the commands of these blocks into one shell, in `directory`, and returns what each has written to stdout. The program is what
+/// it is called in the documentation.
+fn typed(
+    blocks: &[Block],
+    host: &TestHost,
+    directory: &Path,
+    variables: &[(&str, &Path)],
+) -> (Vec<(usize, String)>, Ended) {
+    fs::create_dir(directory.join("bin")).unwrap();
+    symlink(program(), directory.join("bin/infra.operator")).unwrap();
+    fs::write(directory.join("steps"), script(blocks)).unwrap();
     // A network of its own, so that the service's usual port is free.
-    let of_host = host.command(&[]);
     let mut command = Command::new("unshare");
-    command.args(["--net", "bash", "-euo", "pipefail", "steps"]).current_dir(checkout.path());
-    for (name, value) in of_host.get_envs() {
+    command.args(["--net", "bash", "-euo", "pipefail", "steps"]).current_dir(directory);
+    for (name, value) in host.command(&[]).get_envs() {
         match value {
             Some(value) => command.env(name, value),
             None => command.env_remove(name),
         };
     }
-    command.env("LLM_FIRECRACKER_DATA_DIR", host.data());
-    let ended = Running::start(&mut command).end_within(PATIENCE).unwrap();
+    let ended = Running::start(command.envs(variables.iter().copied())).end_within(PATIENCE).unwrap();
     assert_eq!(ended.code, 0, "the commands of a block have failed: {}\n{}", ended.stdout, ended.stderr);
-
     let outputs = outputs(&ended.stdout);
     assert_eq!(outputs.len(), blocks.iter().filter(|block| is_tried(block)).count());
+    (outputs, ended)
+}
+
+#[test]
+fn the_first_steps_are_walked_as_they_are_told() {
+    let host = TestHost::prepared().copy();
+    // As after `make quickstart` in a checkout.
+    let checkout = tempfile::tempdir().unwrap();
+    let blocks = blocks(&page("first-steps.md"));
+    let not_tried = blocks.iter().filter(|block| block.language == "sh" && !is_tried(block)).count();
+    assert!(not_tried <= 3, "{not_tried} blocks are not tried");
+    let data = [("LLM_FIRECRACKER_DATA_DIR", host.data())];
+    let (outputs, ended) = typed(&blocks, &host, checkout.path(), &data);
     let mut compared = 0;
     for (number, output) in outputs {
         let Some(shown) = blocks.get(number + 1) else { continue };
@@ -109,6 +119,43 @@ fn the_first_steps_are_walked_as_they_are_told() {
         );
     }
     assert!(compared >= 8, "{compared} outputs are shown");
+}
+
+#[test]
+fn a_backup_is_made_and_restored_as_it_is_told() {
+    let host = TestHost::prepared().copy();
+    host.expect_done(&["token", "create", "--name", "kept"]);
+    // What a service has written and not yet moved from its log.
+    let service = Service::start(&host, &["--set", "api.require_tokens=true"]).unwrap();
+    let refused = service.python("print(1)");
+    assert_eq!(refused.status, 401, "{refused:?}");
+    host.expect_done(&["token", "create", "--name", "late"]);
+    let restored = TestHost::empty();
+    let directory = tempfile::tempdir().unwrap();
+    let all = blocks(&page("operation.md"));
+    let titled = |title: &str| {
+        let of_title = all.iter().filter(|block| block.remark.as_deref() == Some(&format!("tried: {title}")));
+        let blocks: Vec<_> = of_title.cloned().collect();
+        assert_eq!(blocks.len(), 1, "{title}");
+        blocks
+    };
+    let path = env::var_os("PATH").expect("there is a path");
+    let path = env::join_paths(iter::once("bin".into()).chain(env::split_paths(&path))).unwrap();
+    let path = ("PATH", Path::new(&path));
+    let of = |name: &str| {
+        let place = directory.path().join(name);
+        fs::create_dir(&place).unwrap();
+        place
+    };
+    let backup = directory.path().join("backup");
+    typed(&titled("backup"), &host, &of("first"), &[("DATA", host.data()), ("BACKUP", &backup), path]);
+    assert_eq!(service.stop().unwrap().code, 0);
+    let variables = [("DATA", restored.data()), ("BACKUP", backup.as_path()), path];
+    let (outputs, _) = typed(&titled("restore"), &restored, &of("second"), &variables);
+    for name in ["kept", "late"] {
+        assert!(outputs[0].1.contains(name), "{outputs:?}");
+    }
+    assert_eq!(restored.python("print(6 * 7)")["stdout"], "42\n");
 }
 
 /// A request of a page and what it is answered, as titles say: `Request` is for `/api/v1/run`, `Request to PATH` for another;

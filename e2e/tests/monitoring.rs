@@ -3,7 +3,8 @@
 use std::{fs, path::Path, process::Command};
 
 fn promtool(directory: &Path, arguments: &[&str]) {
-    let output = Command::new("promtool").args(arguments).current_dir(directory).output().expect("there is promtool");
+    let output =
+        Command::new("promtool").args(arguments).current_dir(directory).output().expect("there is promtool");
     let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     assert!(output.status.success(), "{arguments:?}: {}{}", said(&output.stdout), said(&output.stderr));
 }

@@ -9,6 +9,8 @@ mod bucket;
 mod commands;
 mod config;
 mod data_owner;
+#[cfg(test)]
+mod documentation;
 mod failure;
 mod host;
 mod logs;
