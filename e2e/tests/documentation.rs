@@ -40,6 +40,15 @@ fn is_tried(block: &Block) -> bool {
     block.language == "sh" && is_to_be_tried(block)
 }
 
+/// What shells see of the network.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Network {
+    /// That of the host.
+    OfHost,
+    /// One of their own, so that the service's usual port is free.
+    OfTheirOwn,
+}
+
 /// The commands of all blocks as one script, since what one leaves in the shell is there for the next; and before each block
 /// a line that says which it is.
 fn script(blocks: &[Block]) -> String {
@@ -65,14 +74,18 @@ fn typed(
     blocks: &[Block],
     host: &TestHost,
     directory: &Path,
+    network: Network,
     variables: &[(&str, &Path)],
 ) -> (Vec<(usize, String)>, Ended) {
     fs::create_dir(directory.join("bin")).unwrap();
     symlink(program(), directory.join("bin/infra.operator")).unwrap();
-    fs::write(directory.join("steps"), script(blocks)).unwrap();
-    // A network of its own, so that the service's usual port is free.
-    let mut command = Command::new("unshare");
-    command.args(["--net", "bash", "-euo", "pipefail", "steps"]).current_dir(directory);
+    fs::write(directory.join("steps"), script(blocks, network)).unwrap();
+    let program: &[&str] = match network {
+        Network::OfHost => &["env"],
+        Network::OfTheirOwn => &["unshare", "--net"],
+    };
+    let mut command = Command::new(program[0]);
+    command.args(&program[1..]).args(["bash", "-euo", "pipefail", "steps"]).current_dir(directory);
     for (name, value) in host.command(&[]).get_envs() {
         match value {
             Some(value) => command.env(name, value),
@@ -95,7 +108,7 @@ fn the_first_steps_are_walked_as_they_are_told() {
     let not_tried = blocks.iter().filter(|block| block.language == "sh" && !is_tried(block)).count();
     assert!(not_tried <= 3, "{not_tried} blocks are not tried");
     let data = [("LLM_FIRECRACKER_DATA_DIR", host.data())];
-    let (outputs, ended) = typed(&blocks, &host, checkout.path(), &data);
+    let (outputs, ended) = typed(&blocks, &host, checkout.path(), Network::OfTheirOwn, &data);
     let mut compared = 0;
     for (number, output) in outputs {
         let Some(shown) = blocks.get(number + 1) else { continue };
@@ -148,10 +161,16 @@ fn a_backup_is_made_and_restored_as_it_is_told() {
         place
     };
     let backup = directory.path().join("backup");
-    typed(&titled("backup"), &host, &of("first"), &[("DATA", host.data()), ("BACKUP", &backup), path]);
+    typed(
+        &titled("backup"),
+        &host,
+        &of("first"),
+        Network::OfHost,
+        &[("DATA", host.data()), ("BACKUP", &backup), path],
+    );
     assert_eq!(service.stop().unwrap().code, 0);
     let variables = [("DATA", restored.data()), ("BACKUP", backup.as_path()), path];
-    let (outputs, _) = typed(&titled("restore"), &restored, &of("second"), &variables);
+    let (outputs, _) = typed(&titled("restore"), &restored, &of("second"), Network::OfHost, &variables);
     for name in ["kept", "late"] {
         assert!(outputs[0].1.contains(name), "{outputs:?}");
     }
