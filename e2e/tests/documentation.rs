@@ -51,10 +51,12 @@ enum Network {
 
 /// The commands of all blocks as one script, since what one leaves in the shell is there for the next; and before each block
 /// a line that says which it is.
-fn script(blocks: &[Block]) -> String {
+fn script(blocks: &[Block], network: Network) -> String {
     // What runs in the background ends with the script, however that ends.
-    let mut script =
-        "trap 'jobs -p | xargs --no-run-if-empty kill; wait' EXIT\nip link set lo up\n".to_owned();
+    let mut script = "trap 'jobs -p | xargs --no-run-if-empty kill; wait' EXIT\n".to_owned();
+    if network == Network::OfTheirOwn {
+        script += "ip link set lo up\n";
+    }
     for (number, block) in blocks.iter().enumerate().filter(|(_, block)| is_tried(block)) {
         write!(script, "echo '@@ {number}' | tee /dev/stderr\n{}", block.text)
             .expect("memory can be written");
@@ -80,12 +82,12 @@ fn typed(
     fs::create_dir(directory.join("bin")).unwrap();
     symlink(program(), directory.join("bin/infra.operator")).unwrap();
     fs::write(directory.join("steps"), script(blocks, network)).unwrap();
-    let program: &[&str] = match network {
+    let starts: &[&str] = match network {
         Network::OfHost => &["env"],
         Network::OfTheirOwn => &["unshare", "--net"],
     };
-    let mut command = Command::new(program[0]);
-    command.args(&program[1..]).args(["bash", "-euo", "pipefail", "steps"]).current_dir(directory);
+    let mut command = Command::new(starts[0]);
+    command.args(&starts[1..]).args(["bash", "-euo", "pipefail", "steps"]).current_dir(directory);
     for (name, value) in host.command(&[]).get_envs() {
         match value {
             Some(value) => command.env(name, value),
