@@ -60,7 +60,7 @@ impl Page {
                     None
                 }
                 (Some((language, mut place)), _) => {
-                    place.text += &format!("{line}\n");
+                    place.text.extend([line, "\n"]);
                     Some((language, place))
                 }
             };

@@ -103,7 +103,9 @@ impl Reader {
             let next = self.peek();
             if quoted == '\\' && next.is_some_and(|next| ['"', '\\', '$', '`', '\n'].contains(&next)) {
                 let escaped = self.next().filter(|escaped| *escaped != '\n');
-                escaped.into_iter().for_each(|escaped| self.push(escaped));
+                if let Some(escaped) = escaped {
+                    self.push(escaped);
+                }
             } else {
                 self.push(quoted);
             }

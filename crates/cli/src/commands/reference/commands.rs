@@ -2,7 +2,7 @@
 
 use clap::{Arg, Command, CommandFactory as _};
 
-use super::markdown::{anchor, cell, prose, table};
+use super::markdown::{anchor, cell, prose, push, table};
 
 const INTRODUCTION: &str = "\
 <!-- Written by `infra.operator reference commands`: change what is said in crates/cli/src/commands instead. -->
@@ -27,12 +27,12 @@ pub(super) fn page() -> String {
     });
     page += &table(&["command", "what it does"], &rows);
     page += "## Flags of all commands\n\n";
-    page += &arguments(&root, |argument| argument.is_global_set());
+    page += &arguments(&root, Arg::is_global_set);
     visit(&root, "", &mut |command, name| {
         let level = if name.contains(' ') { "###" } else { "##" };
-        page += &format!("{level} `{name}`\n\n{}\n", description(command));
+        push(&mut page, &format!("{level} `{name}`\n\n{}\n", description(command)));
         if command.get_subcommands().next().is_none() {
-            page += &format!("```text\n{}\n```\n\n", usage(command));
+            push(&mut page, &format!("```text\n{}\n```\n\n", usage(command)));
             page += &arguments(command, |argument| !argument.is_global_set());
         }
         let more = command.get_after_long_help().or_else(|| command.get_after_help());
@@ -78,7 +78,8 @@ fn arguments(command: &Command, wanted: impl Fn(&Arg) -> bool) -> String {
 fn spelling(argument: &Arg) -> String {
     let takes_value = argument.get_action().takes_values();
     let names = argument.get_value_names().unwrap_or_default();
-    let value = names.iter().map(|name| name.as_str()).collect::<Vec<_>>().join(" ").replace('|', r"\|");
+    let value =
+        names.iter().map(clap::builder::Str::as_str).collect::<Vec<_>>().join(" ").replace('|', r"\|");
     let value = if value.is_empty() { argument.get_id().as_str().to_uppercase() } else { value };
     if argument.is_positional() {
         return format!("`{value}`");
@@ -96,8 +97,13 @@ fn meaning(argument: &Arg) -> String {
         let defaults = argument.get_default_values().iter().map(|value| value.to_string_lossy());
         let defaults = defaults.collect::<Vec<_>>().join(" ");
         if !defaults.is_empty() {
-            meaning += &format!(" [default: {defaults}]");
+            push(&mut meaning, &format!(" [default: {defaults}]"));
         }
+    }
+    // Keys of the configuration tell their variables themselves.
+    let variable = argument.get_env().map(|variable| variable.to_string_lossy());
+    if let Some(variable) = variable.filter(|variable| !meaning.contains(&**variable)) {
+        push(&mut meaning, &format!(" [env: {variable}]"));
     }
     let values: Vec<_> = argument
         .get_possible_values()
@@ -121,14 +127,14 @@ fn examples(text: &str) -> String {
         let (words, code, rest) = (&lines[..code], &lines[code..end.max(code)], &lines[end.max(code)..]);
         let language = if words.last() == Some(&"Examples:") { "sh" } else { "text" };
         if !words.is_empty() {
-            shown += &format!("{}\n\n", prose(&words.join("\n")));
+            push(&mut shown, &format!("{}\n\n", prose(&words.join("\n"))));
         }
         if !code.is_empty() {
             let code: Vec<_> = code.iter().map(|line| line.strip_prefix("  ").unwrap_or(line)).collect();
-            shown += &format!("```{language}\n{}\n```\n\n", code.join("\n"));
+            push(&mut shown, &format!("```{language}\n{}\n```\n\n", code.join("\n")));
         }
         if !rest.is_empty() {
-            shown += &format!("{}\n\n", prose(&rest.join("\n")));
+            push(&mut shown, &format!("{}\n\n", prose(&rest.join("\n"))));
         }
     }
     shown

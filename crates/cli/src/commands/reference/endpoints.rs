@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::{
     example::example,
-    markdown::{anchor, cell, prose, table},
+    markdown::{anchor, cell, prose, push, table},
     shapes,
 };
 
@@ -41,11 +41,11 @@ pub(super) fn page(document: &Value) -> String {
         let heading = endpoint.heading();
         vec![format!("[`{heading}`](#{})", anchor(&heading)), cell(endpoint.text("summary"))]
     });
-    page += &format!("\n{}", table(&["endpoint", "what it does"], &rows.collect::<Vec<_>>()));
+    push(&mut page, &format!("\n{}", table(&["endpoint", "what it does"], &rows.collect::<Vec<_>>())));
     for tag in &tags {
         let (name, about) =
             (tag["name"].as_str().unwrap_or_default(), tag["description"].as_str().unwrap_or_default());
-        page += &format!("## {name}\n\n{}.\n\n", prose(about));
+        push(&mut page, &format!("## {name}\n\n{}.\n\n", prose(about)));
         of_tag(&endpoints, tag).for_each(|endpoint| page += &endpoint.section(document));
     }
     page += &shapes::section(document);
@@ -79,7 +79,7 @@ impl Endpoint<'_> {
         let mut section = format!("### `{}`\n\n{}\n\n", self.heading(), prose(self.text("summary")));
         let more = prose(self.text("description"));
         if !more.is_empty() {
-            section += &format!("{more}\n\n");
+            push(&mut section, &format!("{more}\n\n"));
         }
         // The empty requirement alone: it is never asked for.
         if self.operation["security"]
@@ -88,14 +88,14 @@ impl Endpoint<'_> {
         {
             section += "Needs no token.\n\n";
         }
-        section += &table(&["parameter", "type", "meaning"], &self.parameters(document));
+        section += &table(&["parameter", "type", "meaning"], &self.parameters());
         let body = self.body();
         if let Some(schema) = body {
             let optional = self.operation["requestBody"]["required"] != true;
             let optional = if optional { ", which may be left out" } else { "" };
-            section += &format!("Body: {}{optional}\n\n", shapes::link(schema));
+            push(&mut section, &format!("Body: {}{optional}\n\n", shapes::link(schema)));
         }
-        section += &format!("```sh\n{}\n```\n\n", self.curl(document));
+        push(&mut section, &format!("```sh\n{}\n```\n\n", self.curl(document)));
         let answers = self.operation["responses"].as_object().into_iter().flatten();
         let rows = answers.map(|(status, answer)| {
             let shapes = answer["content"].as_object().into_iter().flatten().map(|(media_type, content)| {
@@ -116,7 +116,7 @@ impl Endpoint<'_> {
         section + &table(&["status", "answer", "meaning"], &rows.collect::<Vec<_>>())
     }
 
-    fn parameters(&self, document: &Value) -> Vec<Vec<String>> {
+    fn parameters(&self) -> Vec<Vec<String>> {
         let parameters = self.operation["parameters"].as_array().into_iter().flatten();
         let row = |parameter: &Value| {
             let name = parameter["name"].as_str().unwrap_or_default();
@@ -129,7 +129,7 @@ impl Endpoint<'_> {
                 .copied()
                 .collect::<Vec<_>>()
                 .join(" ");
-            let kind = shapes::kind(document, &parameter["schema"]);
+            let kind = shapes::kind(&parameter["schema"]);
             vec![format!("`{name}` ({place})"), kind, cell(&about)]
         };
         parameters.map(row).collect()
@@ -160,9 +160,12 @@ impl Endpoint<'_> {
         match self.body() {
             Some(schema) => {
                 let body = example(document, schema).to_string();
-                command += &format!(
-                    " \\\n  -H 'Content-Type: application/json' -d '{}'",
-                    body.replace('\'', r"'\''")
+                push(
+                    &mut command,
+                    &format!(
+                        " \\\n  -H 'Content-Type: application/json' -d '{}'",
+                        body.replace('\'', r"'\''")
+                    ),
                 );
             }
             None if self.method == "post" => command = command.replace("curl ", "curl -X POST "),

@@ -15,6 +15,11 @@ pub(super) fn cell(text: &str) -> String {
     prose(&text.split_whitespace().collect::<Vec<_>>().join(" ")).replace('|', r"\|")
 }
 
+/// Adds to a page.
+pub(super) fn push(page: &mut String, more: &str) {
+    page.push_str(more);
+}
+
 /// A table, with an empty line after it; nothing where there are no rows.
 pub(super) fn table(head: &[&str], rows: &[Vec<String>]) -> String {
     if rows.is_empty() {

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::{
     example::{example, is_nullable, resolve},
-    markdown::{anchor, cell, prose, table},
+    markdown::{anchor, cell, prose, push, table},
 };
 
 /// All of them.
@@ -13,13 +13,13 @@ pub(super) fn section(document: &Value) -> String {
     let schemas = document["components"]["schemas"].as_object().into_iter().flatten();
     for (name, schema) in schemas {
         let about = prose(schema["description"].as_str().unwrap_or_default());
-        section += &format!("### {name}\n\n");
+        push(&mut section, &format!("### {name}\n\n"));
         if !about.is_empty() {
-            section += &format!("{about}\n\n");
+            push(&mut section, &format!("{about}\n\n"));
         }
         section += &described(document, schema);
         if schema["enum"].is_null() && !is_list(schema) {
-            section += &format!("```json\n{:#}\n```\n\n", example(document, schema));
+            push(&mut section, &format!("```json\n{:#}\n```\n\n", example(document, schema)));
         }
     }
     section
@@ -67,7 +67,7 @@ fn alternative(document: &Value, index: usize, schema: &Value) -> String {
     let about = cell(schema["description"].as_str().unwrap_or_default());
     if schema["properties"].is_null() {
         let about = if about.is_empty() { String::new() } else { format!(": {about}") };
-        return format!("{first}: {}{about}\n\n", kind(document, schema));
+        return format!("{first}: {}{about}\n\n", kind(schema));
     }
     format!("{first}: {about}\n\n{}", described(document, schema))
 }
@@ -85,7 +85,7 @@ fn add_fields(document: &Value, schema: &Value, above: &str, rows: &mut Vec<Vec<
         let bounds = bounds(known);
         let about = [about.unwrap_or_default(), &bounds];
         let about = about.iter().filter(|part| !part.is_empty()).copied().collect::<Vec<_>>().join(" ");
-        let kind = format!("{}{}", kind(document, field), if required { always } else { "" });
+        let kind = format!("{}{}", kind(field), if required { always } else { "" });
         rows.push(vec![format!("`{above}{name}`"), kind, cell(&about)]);
         if known["items"]["properties"].is_object() {
             add_fields(document, &known["items"], &format!("{above}{name}[]."), rows);
@@ -106,7 +106,7 @@ fn not_null(schema: &Value) -> &Value {
 }
 
 /// What kind of value it is, for a cell of a table.
-pub(super) fn kind(document: &Value, schema: &Value) -> String {
+pub(super) fn kind(schema: &Value) -> String {
     let known = not_null(schema);
     let or_null = if is_nullable(schema) { " or null" } else { "" };
     if known.get("$ref").is_some() {
@@ -117,7 +117,7 @@ pub(super) fn kind(document: &Value, schema: &Value) -> String {
         return format!("{}{or_null}", values.join(" or "));
     }
     if let Some(alternatives) = known["oneOf"].as_array().or_else(|| known["anyOf"].as_array()) {
-        let kinds = alternatives.iter().filter(|one| one["type"] != "null").map(|one| kind(document, one));
+        let kinds = alternatives.iter().filter(|one| one["type"] != "null").map(kind);
         return format!("{}{or_null}", kinds.collect::<Vec<_>>().join(" or "));
     }
     let types: Vec<_> = match &known["type"] {
@@ -127,7 +127,7 @@ pub(super) fn kind(document: &Value, schema: &Value) -> String {
         kind => kind.as_str().into_iter().collect(),
     };
     let types = types.iter().map(|name| match *name {
-        "array" => format!("list of {}", kind(document, &known["items"])),
+        "array" => format!("list of {}", kind(&known["items"])),
         name => name.to_owned(),
     });
     let types = types.collect::<Vec<_>>().join(" or ");
@@ -161,11 +161,10 @@ mod tests {
 
     #[test]
     fn kinds_and_bounds_are_told_in_words() {
-        let document = json!({});
         let nullable = json!({ "oneOf": [{ "$ref": "#/components/schemas/Inner" }, { "type": "null" }] });
-        assert_eq!(kind(&document, &nullable), "[Inner](#inner) or null");
+        assert_eq!(kind(&nullable), "[Inner](#inner) or null");
         assert_eq!(
-            kind(&document, &json!({ "type": ["array", "null"], "items": { "type": "string" } })),
+            kind(&json!({ "type": ["array", "null"], "items": { "type": "string" } })),
             "list of string or null"
         );
         assert_eq!(bounds(&json!({ "minimum": 1, "maximum": 300 })), "1 to 300.");
