@@ -311,7 +311,8 @@ static PISTON: [Key; 3] = [
     ),
 ];
 
-static SANDBOX_FUSION: [Key; 1] = [key("sandbox_fusion.enabled", Switch, Flag(true), "Whether /run_code is served.")];
+static SANDBOX_FUSION: [Key; 1] =
+    [key("sandbox_fusion.enabled", Switch, Flag(true), "Whether /run_code is served.")];
 static PAGE: [Key; 1] = [key(
     "page.enabled",
     Switch,

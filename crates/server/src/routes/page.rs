@@ -233,7 +233,10 @@ mod tests {
     async fn a_page_that_is_switched_off_leads_to_the_documentation() {
         let lab = Lab::without_page().await;
         let root = lab.ask("GET", "/", "").await;
-        assert_eq!((root.status, &root.headers["location"]), (StatusCode::TEMPORARY_REDIRECT, &"/docs".parse().unwrap()));
+        assert_eq!(
+            (root.status, &root.headers["location"]),
+            (StatusCode::TEMPORARY_REDIRECT, &"/docs".parse().unwrap())
+        );
         assert_eq!(lab.ask("GET", "/page/page.js", "").await.error(), "E012: not found: no such path");
     }
 }

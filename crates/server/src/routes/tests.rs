@@ -156,7 +156,10 @@ async fn every_documented_operation_is_there_and_answers_as_documented() {
     let lab = Lab::new().await;
     lab.performer.may_end.add_permits(100);
     for (method, path, operation) in documented() {
-        let path = path.replace("{lang}", "python").replace("{id}", "x").replace("{part}", if path.starts_with("/docs") { "docs.js" } else { "page.js" });
+        let path = path
+            .replace("{lang}", "python")
+            .replace("{id}", "x")
+            .replace("{part}", if path.starts_with("/docs") { "docs.js" } else { "page.js" });
         let body = if method == "POST" { "{}" } else { "" };
         let answer = lab.ask(&method, &path, body).await;
         let said = &operation["responses"][answer.status.as_str()];
