@@ -1,8 +1,16 @@
 //! Jobs through the routes, over microVMs that are tasks.
 
-use std::{collections::HashSet, time::Duration};
+use std::{
+    collections::HashSet,
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
 
-use axum::http::StatusCode;
+use axum::{
+    Router,
+    body::Bytes,
+    http::{HeaderMap, StatusCode},
+};
 use engine::pool::PoolLimits;
 use serde_json::{Value, json};
 
@@ -46,17 +54,16 @@ async fn delete(lab: &Lab, id: &str) -> Answer {
 
 /// Follows a job until `condition`.
 async fn follow(lab: &Lab, id: &str, condition: impl Fn(&Value) -> bool) -> Value {
-    let following = async {
-        let mut wait = 0;
-        loop {
-            let job = lab.ask("GET", &format!("{JOBS}/{id}?wait={wait}"), "").await.json();
-            if condition(&job) {
-                return job;
-            }
-            wait = 1;
+    let since = Instant::now();
+    let mut wait = 0;
+    loop {
+        let job = lab.ask("GET", &format!("{JOBS}/{id}?wait={wait}"), "").await.json();
+        if condition(&job) {
+            return job;
         }
-    };
-    tokio::time::timeout(PATIENCE, following).await.expect("the condition")
+        assert!(since.elapsed() < PATIENCE, "{job}");
+        wait = 1;
+    }
 }
 
 async fn until(lab: &Lab, id: &str, state: &str) -> Value {
@@ -382,4 +389,54 @@ async fn metrics_count_jobs() {
     ] {
         assert!(text.lines().any(|found| found == line), "{line}: {text}");
     }
+}
+
+/// What a receiver was sent: the id of the message, and its body.
+type Received = Arc<Mutex<Vec<(String, Value)>>>;
+
+/// A receiver that does not take the first message.
+async fn forgetful_receiver() -> (String, Received) {
+    let received = Received::default();
+    let kept = Arc::clone(&received);
+    let router = Router::new().fallback(move |headers: HeaderMap, body: Bytes| async move {
+        let id = headers["webhook-id"].to_str().unwrap().to_owned();
+        let mut kept = kept.lock().unwrap();
+        kept.push((id, serde_json::from_slice(&body).unwrap()));
+        if kept.len() == 1 { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::NO_CONTENT }
+    });
+    let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let url = format!("http://{}/hook", listener.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    (url, received)
+}
+
+#[tokio::test]
+async fn the_end_of_a_job_is_told_until_it_is_taken_and_then_no_more() {
+    let (url, received) = forgetful_receiver().await;
+    let lab = lab(|settings| settings.callback_networks = vec!["127.0.0.1".parse().unwrap()]).await;
+    let mut body = program("print('told')");
+    body["callback_url"] = json!(url);
+    let id = submit(&lab, &body).await;
+    let job = follow(&lab, &id, |job| job["callback"]["state"] == "delivered").await;
+    assert_eq!((&job["callback"]["attempts"], &job["callback"]["url"]), (&json!(2), &json!(url)));
+    let received = received.lock().unwrap();
+    assert_eq!(received.len(), 2);
+    assert_eq!(received[0], received[1], "the same message");
+    assert_eq!(
+        (received[0].0.as_str(), &received[0].1["result"]["stdout"]),
+        (format!("msg_{id}").as_str(), &json!("told\n"))
+    );
+    assert!(received[0].1.get("callback").is_none());
+}
+
+#[tokio::test]
+async fn a_callback_that_leads_to_a_forbidden_address_is_given_up_without_saying_which() {
+    let lab = lab(|_| {}).await;
+    let mut body = program("print 1");
+    body["callback_url"] = json!("http://localhost:9/");
+    let id = submit(&lab, &body).await;
+    let job = follow(&lab, &id, |job| job["callback"]["state"] == "given_up").await;
+    let error = job["callback"]["error"].as_str().unwrap();
+    assert!(error.starts_with("localhost is no public address") && !error.contains("127."), "{error}");
+    assert_eq!(job["callback"]["attempts"], 1);
 }
