@@ -99,7 +99,6 @@ pub(crate) enum CallbackState {
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub(crate) struct Callback {
     /// To where.
-    #[schema(example = "https://example.org/hook")]
     pub(crate) url: String,
     /// What has become of it.
     pub(crate) state: CallbackState,

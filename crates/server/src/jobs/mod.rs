@@ -13,6 +13,8 @@
 mod addresses;
 mod callback;
 mod job;
+#[cfg(test)]
+mod kill_tests;
 mod ledger;
 mod runners;
 mod schema;

@@ -137,6 +137,8 @@ impl Runners {
         self.settle(&claimed, attempted).instrument(span).await;
         self.shared.changed(&claimed.id);
         self.shared.due.notify_one();
+        // Where it waits again, nobody knew until when.
+        self.shared.turn.notify_one();
     }
 
     async fn attempt(&self, claimed: &Claimed, cancel: &CancellationToken) -> Attempted {

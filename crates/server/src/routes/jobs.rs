@@ -55,7 +55,7 @@ pub(crate) struct CreateJob {
     request: Box<RawValue>,
     /// Whom its end is told: a POST with the job, signed as Standard Webhooks has it. An http or https URL of a public
     /// address; at most 2048 bytes.
-    #[schema(example = "https://example.org/hook", max_length = 2048)]
+    #[schema(max_length = 2048)]
     callback_url: Option<String>,
     /// What is to become of it if the process dies while it runs: `rerun`, so that its program may run more than once, or
     /// `fail`. Default: `rerun`.

@@ -36,6 +36,11 @@ pub(crate) struct Forbidden {
     pub(in crate::jobs) host: String,
 }
 
+/// The client shows the causes of what a resolver says, but not that itself.
+#[derive(Debug, thiserror::Error)]
+#[error("the addresses were judged")]
+struct Judged(#[source] Forbidden);
+
 /// Gives none of a name's addresses if one of them is forbidden: whoever connects has no other to choose from.
 pub(super) struct JudgingResolver {
     pub(super) lookup: Arc<dyn Lookup>,
@@ -48,7 +53,8 @@ impl Resolve for JudgingResolver {
         Box::pin(async move {
             let addresses = lookup.addresses(name.as_str()).await?;
             if !addresses.iter().all(|address| may_reach(*address, &allowed)) {
-                return Err(Box::new(Forbidden { host: name.as_str().to_owned() }).into());
+                let host = name.as_str().to_owned();
+                return Err(Box::new(Judged(Forbidden { host })).into());
             }
             let addresses = addresses.into_iter().map(|address| SocketAddr::new(address, 0));
             Ok(Box::new(addresses) as Addrs)
