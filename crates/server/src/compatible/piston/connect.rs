@@ -202,8 +202,8 @@ impl Program<'_> {
         let mut waiting: Option<Input> = None;
         let input = self.input.clone();
         let outcome = loop {
+            // In turn, or a client could not stop a program that writes all the time.
             tokio::select! {
-                biased;
                 Some(event) = self.events.recv() => self.tell(socket, event, runtime).await?,
                 outcome = &mut self.running => break outcome,
                 permit = input.reserve(), if waiting.is_some() => {
