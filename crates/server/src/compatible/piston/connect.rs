@@ -169,7 +169,9 @@ impl Session {
             Program { events, input, running: running.boxed(), text: [Utf8::default(), Utf8::default()] };
         match program.attend(socket, &runtime).await {
             Ok(outcome) => match outcome {
-                Ok(Outcome { answer: Answer::One(execution), .. }) => {
+                Ok(Outcome { answer: Answer::One(mut execution), .. }) => {
+                    // However much it was, all of it was sent.
+                    execution.dropped = None;
                     let Stage { code, signal, .. } = Stage::new(&execution, String::new());
                     let exit = json!({ "type": "exit", "stage": "run", "code": code, "signal": signal });
                     match send(socket, &exit).await {
