@@ -14,12 +14,18 @@ use hyper::body::Incoming;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::Semaphore,
+    sync::{OwnedSemaphorePermit, Semaphore},
 };
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::{
+    sync::CancellationToken,
+    task::{TaskTracker, task_tracker::TaskTrackerToken},
+};
 use tower::ServiceExt as _;
 
-use crate::{head_deadline::HeadDeadline, settings::Connections};
+use crate::{
+    head_deadline::{Answering, HeadDeadline},
+    settings::Connections,
+};
 
 /// How long to wait before accepting again when it failed, for want of file descriptors most likely.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -76,12 +82,12 @@ impl Listening {
             };
             let (router, connections) = (router.clone(), self.connections.clone());
             let (stop, cut) = (stop.clone(), cut.clone());
+            let place = Place { _permit: Arc::new(place), _tracked: tasks.token() };
             tasks.spawn(async move {
                 tokio::select! {
                     () = cut.cancelled() => {}
-                    () = serve_one(stream, peer, router, &connections, stop) => {}
+                    () = serve_one(stream, peer, router, &connections, stop, place) => {}
                 }
-                drop(place);
             });
         }
         drop(self.listeners);
@@ -90,12 +96,26 @@ impl Listening {
     }
 }
 
+/// A connection's place among as many as there may be. The service waits for it when it stops.
+#[derive(Clone)]
+struct Place {
+    _permit: Arc<OwnedSemaphorePermit>,
+    _tracked: TaskTrackerToken,
+}
+
+/// What a request has of its connection. A connection that becomes something else, of which nothing is known here any more,
+/// has to keep it as long as it lasts: for its place, and for a silence that is no unfinished head.
+pub(crate) struct Held {
+    _answering: Answering,
+    _place: Place,
+}
+
 /// The next connection. Where there are several listeners, each has its turn.
 async fn accept(
     listeners: &[TcpListener],
     turn: usize,
     places: &Arc<Semaphore>,
-) -> io::Result<(TcpStream, SocketAddr, tokio::sync::OwnedSemaphorePermit)> {
+) -> io::Result<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
     let place = Arc::clone(places).acquire_owned().await.map_err(io::Error::other)?;
     let (later, sooner) = listeners.split_at(turn % listeners.len().max(1));
     let (stream, peer) = poll_fn(|context| {
@@ -119,19 +139,20 @@ async fn serve_one(
     router: Router,
     connections: &Connections,
     stop: CancellationToken,
+    place: Place,
 ) {
     let (stream, in_request) = HeadDeadline::over(stream, connections.header_timeout);
     let heard = in_request.clone();
     let service = hyper::service::service_fn(move |request: Request<Incoming>| {
-        let answering = Arc::new(in_request.begin());
+        let held = Arc::new(Held { _answering: in_request.begin(), _place: place.clone() });
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(ConnectInfo(peer));
         // For what goes on after the answer's head: a connection that becomes something else.
-        request.extensions_mut().insert(Arc::clone(&answering));
+        request.extensions_mut().insert(Arc::clone(&held));
         let answered = router.clone().oneshot(request);
         async move {
             let answered = answered.await;
-            drop(answering);
+            drop(held);
             answered
         }
     });

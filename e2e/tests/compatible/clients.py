@@ -1,9 +1,11 @@
 # Published clients, unmodified, on a running service: python3 clients.py http://127.0.0.1:PORT
 import asyncio
 import base64
+import json
 import sys
 
 import aiohttp
+import requests
 from pyston import File, PystonClient
 from sandbox_fusion import RunCodeRequest, RunStatus, run_code, run_code_async, run_concurrent, set_sandbox_endpoint
 from sandbox_fusion.models import CommandRunStatus
@@ -42,6 +44,19 @@ def sandbox_fusion():
 
     answer = asyncio.run(run_code_async(RunCodeRequest(code="print(1)", language="python")))
     assert answer.run_result.stdout == "1\n", answer
+
+
+def training_pipelines():
+    # What reward functions post by themselves, and how they tell success.
+    payload = {"compile_timeout": 10, "run_timeout": 10, "code": "print(int(input()) * 6)", "stdin": "7", "language": "python",
+               "files": {}, "fetch_files": []}
+    headers = {"Content-Type": "application/json", "Accept": "application/json"}
+    response = requests.post(base + "/run_code", headers=headers, data=json.dumps(payload), timeout=30)
+    response.raise_for_status()
+    answer = response.json()
+    assert answer["status"] == "Success" and answer["compile_result"] is None, answer
+    run = answer["run_result"]
+    assert run["status"] == "Finished" and run["return_code"] == 0 and run["stdout"] == "42\n", answer
 
 
 async def piston():
@@ -130,6 +145,7 @@ async def piston_connect():
 
 
 sandbox_fusion()
+training_pipelines()
 loop = asyncio.new_event_loop()
 asyncio.set_event_loop(loop)
 loop.run_until_complete(piston())

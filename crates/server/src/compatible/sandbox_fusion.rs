@@ -1,18 +1,28 @@
 //! `SandboxFusion`'s `run_code`, as its clients know it (github.com/bytedance/SandboxFusion, `sandbox/server`,
 //! `sandbox/runners`).
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    time::Duration,
+};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use engine::{
     Answer, Exception, Outcome, Request, RequestError,
     answer::ExecutionAnswer,
-    request::{File, MEMORY_MIB, Parts},
+    request::{
+        File, MEMORY_MIB, Parts,
+        limits::{MAX_FETCH, MAX_FILES},
+    },
 };
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor},
+};
 use utoipa::ToSchema;
 
+use super::{BASE64, loose::number};
 use crate::{service::Shared, settings::Policy};
 
 /// The languages that the API knows. Those that have no image here are refused when they are run.
@@ -48,6 +58,9 @@ const LANGUAGES: [&str; 29] = [
     "racket",
 ];
 
+/// How the program's file begins, where another has the name that its language has for it.
+const ANOTHER_NAME: &str = "program";
+
 /// What the API's answers are about when it could not be done.
 const SANDBOX_ERROR: &str = "SandboxError";
 
@@ -64,24 +77,24 @@ pub(crate) struct RunCode {
     #[serde(default)]
     stdin: Option<String>,
     /// How long it may take to compile, in seconds; for compiled languages.
-    #[serde(default = "ten")]
+    #[serde(default = "ten", deserialize_with = "number")]
     #[schema(default = 10.0)]
     #[expect(dead_code, reason = "there is no compiled language; it is judged all the same")]
     compile_timeout: f64,
     /// How long it may run, in seconds.
-    #[serde(default = "ten")]
+    #[serde(default = "ten", deserialize_with = "number")]
     #[schema(default = 10.0)]
     run_timeout: f64,
     /// How much memory it may use, in MiB; -1 for no limit of its own.
-    #[serde(default = "unlimited", rename = "memory_limit_MB")]
+    #[serde(default = "unlimited", deserialize_with = "whole", rename = "memory_limit_MB")]
     #[schema(default = -1)]
     memory_limit_mb: i64,
     /// Files beside it: their contents as base64, by their paths.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "files")]
     #[schema(value_type = std::collections::HashMap<String, Option<String>>)]
-    files: BTreeMap<String, Option<String>>,
+    files: BTreeMap<String, String>,
     /// The paths of files that the answer is to hold.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "names")]
     fetch_files: Vec<String>,
 }
 
@@ -91,6 +104,67 @@ fn ten() -> f64 {
 
 fn unlimited() -> i64 {
     -1
+}
+
+/// A whole number, or what pydantic takes for one.
+fn whole<'de, D: Deserializer<'de>>(deserializer: D) -> Result<i64, D::Error> {
+    let number = number(deserializer)?;
+    #[expect(clippy::cast_possible_truncation, reason = "it saturates")]
+    let whole = number as i64;
+    (number.fract() == 0.0).then_some(whole).ok_or_else(|| D::Error::custom("a whole number is asked for"))
+}
+
+/// Files, without those that are null or have the API's mark for what is to be left out; bounded while they are read.
+fn files<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, String>, D::Error> {
+    struct Files;
+
+    impl<'de> Visitor<'de> for Files {
+        type Value = BTreeMap<String, String>;
+
+        fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+            out.write_str("an object of texts")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<Self::Value, A::Error> {
+            let mut files = BTreeMap::new();
+            while let Some((name, content)) = object.next_entry::<String, Option<String>>()? {
+                let Some(content) = content.filter(|_| !name.contains("IGNORE_THIS_FILE")) else { continue };
+                files.insert(name, content);
+                if files.len() > MAX_FILES {
+                    return Err(A::Error::custom(format_args!("at most {MAX_FILES} files are allowed")));
+                }
+            }
+            Ok(files)
+        }
+    }
+
+    deserializer.deserialize_map(Files)
+}
+
+/// Names, bounded while they are read.
+fn names<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    struct Names;
+
+    impl<'de> Visitor<'de> for Names {
+        type Value = Vec<String>;
+
+        fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+            out.write_str("a list of texts")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
+            let mut names = Vec::new();
+            while let Some(name) = list.next_element()? {
+                if names.len() == MAX_FETCH {
+                    return Err(A::Error::custom(format_args!("at most {MAX_FETCH} files are returned")));
+                }
+                names.push(name);
+            }
+            Ok(names)
+        }
+    }
+
+    deserializer.deserialize_seq(Names)
 }
 
 /// An answer.
@@ -171,23 +245,42 @@ pub(crate) enum NotRun {
 /// Reads a body.
 pub(crate) fn read(body: &[u8]) -> Result<RunCode, NotRun> {
     let malformed = |field: Option<&str>, what: String| NotRun::Malformed(Malformed::new(field, what));
-    let body: Value = serde_json::from_slice(body)
-        .map_err(|error| malformed(None, format!("JSON decode error: {error}")))?;
-    if !body.is_object() {
-        return Err(malformed(None, "a JSON object is asked for".to_owned()));
+    if body.trim_ascii_start().first() != Some(&b'{') {
+        // serde would take the fields from a list as well, in order.
+        let what = match serde_json::from_slice::<IgnoredAny>(body) {
+            Ok(_) => "a JSON object is asked for".to_owned(),
+            Err(error) => format!("JSON decode error: {error}"),
+        };
+        return Err(malformed(None, what));
     }
-    let run: RunCode = serde_path_to_error::deserialize(body).map_err(|error| {
+    let mut json = serde_json::Deserializer::from_slice(body);
+    let run: RunCode = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let path = error.path().to_string();
-        malformed(Some(&path).filter(|path| *path != ".").map(String::as_str), error.into_inner().to_string())
+        let inner = error.into_inner();
+        if !inner.is_data() {
+            return malformed(None, format!("JSON decode error: {inner}"));
+        }
+        malformed(Some(&path).filter(|path| *path != ".").map(String::as_str), inner.to_string())
     })?;
+    json.end().map_err(|error| malformed(None, format!("JSON decode error: {error}")))?;
     if !LANGUAGES.contains(&run.language.as_str()) {
         return Err(malformed(Some("language"), format!("Input should be one of {}", LANGUAGES.join(", "))));
     }
     Ok(run)
 }
 
+/// What is run, and what of it is wanted back.
+pub(crate) struct Understood {
+    pub(crate) request: Request,
+    pub(crate) wanted: Wanted,
+}
+
+/// Files that are wanted, by the paths that they have beneath the job directory: the names that the client has for each.
+#[derive(Debug, Default)]
+pub(crate) struct Wanted(BTreeMap<String, Vec<String>>);
+
 /// The request that it comes to.
-pub(crate) fn understand(run: RunCode, shared: &Shared, policy: &Policy) -> Result<Request, NotRun> {
+pub(crate) fn understand(run: RunCode, shared: &Shared, policy: &Policy) -> Result<Understood, NotRun> {
     let refused = |what: String| NotRun::Refused(what);
     let engine = shared.pool.engine();
     let language = engine.languages().find(&run.language).filter(|spec| engine.has_image(&spec.name));
@@ -195,31 +288,71 @@ pub(crate) fn understand(run: RunCode, shared: &Shared, policy: &Policy) -> Resu
         language.ok_or_else(|| refused(format!("language {} is not installed here", run.language)))?;
     let timeout = Duration::try_from_secs_f64(run.run_timeout)
         .map_err(|error| refused(format!("run_timeout: {error}")))?;
-    let main_file = language.main_file.clone();
-    let mut files = vec![File { name: main_file.clone(), content: run.code.into_bytes().into() }];
+    let mut files: Vec<File> = Vec::new();
     for (name, content) in run.files {
-        // The API's own rules: what is no text is left out, and so is what has this mark.
-        let Some(content) = content.filter(|_| !name.contains("IGNORE_THIS_FILE")) else { continue };
         let bytes: Vec<u8> = content.bytes().filter(|byte| !byte.is_ascii_whitespace()).collect();
-        let content = STANDARD.decode(bytes).map_err(|error| refused(format!("files: {name:?}: {error}")))?;
-        let name = name.strip_prefix("./").unwrap_or(&name).to_owned();
-        if name == main_file {
-            return Err(refused(format!("files: {name:?} is where the program itself is")));
+        let content = BASE64.decode(bytes).map_err(|error| refused(format!("files: {name:?}: {error}")))?;
+        let (name, content) = (simplified(&name), content.into());
+        // One that is there twice is written twice.
+        match files.iter_mut().find(|file| file.name == name) {
+            Some(file) => file.content = content,
+            None => files.push(File { name, content }),
         }
-        files.push(File { name, content: content.into() });
+    }
+    let (program, main_file) = free_name(&language.main_file, &files);
+    files.push(File { name: program, content: run.code.into_bytes().into() });
+    let mut wanted = Wanted::default();
+    // What names the directory itself names no file.
+    for name in run.fetch_files.into_iter().filter(|name| !simplified(name).is_empty()) {
+        wanted.0.entry(simplified(&name)).or_default().push(name);
     }
     let memory = u32::try_from(run.memory_limit_mb).ok().filter(|mib| *mib > policy.usual_machine.memory_mib);
-    Request::of_parts(Parts {
+    let request = Request::of_parts(Parts {
         language: language.clone(),
         files,
-        main_file: None,
+        main_file,
         args: Vec::new(),
         stdin: run.stdin.unwrap_or_default(),
         timeout,
-        memory_mib: memory.map(|mib| mib.clamp(*MEMORY_MIB.start(), *MEMORY_MIB.end())),
-        fetch: run.fetch_files.iter().map(|name| literal(name)).collect(),
+        // A limit and no need: there is no more than the most.
+        memory_mib: memory
+            .map(|mib| mib.min(policy.most_memory_mib).clamp(*MEMORY_MIB.start(), *MEMORY_MIB.end())),
+        fetch: wanted.0.keys().map(|name| literal(name)).collect(),
     })
-    .map_err(|error| refused(plain(error)))
+    .map_err(|error| refused(plain(error)))?;
+    Ok(Understood { request, wanted })
+}
+
+/// The path without what says nothing: `a` for `./a` and `a//./b/..`. One that leads out stays what it is, and is refused.
+fn simplified(name: &str) -> String {
+    let mut parts: Vec<&str> = Vec::new();
+    for part in name.split('/') {
+        match part {
+            "" | "." => {}
+            ".." if parts.last().is_some_and(|last| *last != "..") => {
+                parts.pop();
+            }
+            part => parts.push(part),
+        }
+    }
+    let root = if name.starts_with('/') { "/" } else { "" };
+    format!("{root}{}", parts.join("/"))
+}
+
+/// A name for the program's file that no other file has, and the same again where it is not the language's own.
+fn free_name(main_file: &str, files: &[File]) -> (String, Option<String>) {
+    // Neither is it a directory of theirs.
+    let taken: BTreeSet<&str> =
+        files.iter().filter_map(|file| file.name.split('/').find(|part| !part.is_empty())).collect();
+    if !taken.contains(main_file) {
+        return (main_file.to_owned(), None);
+    }
+    let extension = main_file.rsplit_once('.').map_or("", |(_, extension)| extension);
+    let mut names = (0..=taken.len()).map(|number| format!("{ANOTHER_NAME}{number}.{extension}"));
+    let free = names.find(|name| !taken.contains(name.as_str()));
+    // One of so many is free, as there is one more of them than there are taken names.
+    let free = free.unwrap_or_else(|| main_file.to_owned());
+    (free.clone(), Some(free))
 }
 
 /// A path as a glob that matches it alone.
@@ -238,12 +371,17 @@ fn plain(error: RequestError) -> String {
 
 impl RanCode {
     /// Of a request that was run.
-    pub(crate) fn of(outcome: Outcome) -> Self {
+    pub(crate) fn of(outcome: Outcome, wanted: &Wanted) -> Self {
         let Answer::One(mut execution) = outcome.answer else {
             return Self::failed("an answer without an execution".to_owned());
         };
-        let files = execution.files.take().unwrap_or_default();
-        let files = files.into_iter().map(|file| (file.name, STANDARD.encode(&file.content.0))).collect();
+        let mut files = BTreeMap::new();
+        for file in execution.files.take().unwrap_or_default() {
+            let content = STANDARD.encode(&file.content.0);
+            for name in wanted.0.get(&file.name).into_iter().flatten() {
+                files.insert(name.clone(), content.clone());
+            }
+        }
         let run_result = CommandResult::of(&execution);
         let status = if run_result.return_code == Some(0) { "Success" } else { "Failed" };
         Self {
@@ -290,7 +428,7 @@ impl CommandResult {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
     use crate::fake::{Answer as Told, Lab};
@@ -347,6 +485,8 @@ mod tests {
             json!({ "code": "", "language": "python", "files": { "../x": "" } }),
             json!({ "code": "", "language": "python", "files": { "a": "%%" } }),
             json!({ "code": "", "language": "python", "run_timeout": -1 }),
+            json!({ "code": "", "language": "python", "run_timeout": 301 }),
+            json!({ "code": "", "language": "python", "stdin": "x".repeat(1_000_001) }),
             json!({ "code": "", "language": "python", "fetch_files": ["/etc/passwd"] }),
         ] {
             let answer = run_code(&lab, &body).await;
@@ -360,7 +500,11 @@ mod tests {
             json!({ "code": 1, "language": "python" }),
             json!({ "code": "", "language": "klingon" }),
             json!({ "code": "", "language": "python", "run_timeout": "x" }),
+            json!({ "code": "", "language": "python", "run_timeout": null }),
+            json!({ "code": "", "language": "python", "memory_limit_MB": 1.5 }),
             json!({ "code": "", "language": "python", "files": [] }),
+            json!({ "code": "", "language": "python", "files": many(257) }),
+            json!({ "code": "", "language": "python", "fetch_files": vec!["a"; 33] }),
         ] {
             let answer = run_code(&lab, &body).await;
             assert_eq!(answer.status, 422, "{body}");
@@ -369,6 +513,49 @@ mod tests {
         assert_eq!(lab.ask("POST", "/run_code", "{").await.status, 422);
         let slash = lab.ask("POST", "/run_code/", r#"{"code":"print a","language":"python"}"#).await;
         assert_eq!(slash.json()["run_result"]["stdout"], "a\n");
+    }
+
+    /// So many empty files.
+    fn many(count: usize) -> Value {
+        (0..count)
+            .map(|number| (number.to_string(), Value::from("")))
+            .collect::<serde_json::Map<_, _>>()
+            .into()
+    }
+
+    #[tokio::test]
+    async fn numbers_and_paths_are_taken_as_clients_write_them() {
+        let lab = Lab::new().await;
+        for (key, value) in [
+            ("run_timeout", json!("10")),
+            ("compile_timeout", json!(true)),
+            ("memory_limit_MB", json!(64.0)),
+            ("memory_limit_MB", json!(1_000_000)),
+            ("files", json!({ "main.py": STANDARD.encode("print other"), "./a//b": "eA" })),
+            ("files", json!({ "main.py/module.py": "", "program0.py": "" })),
+            ("files", json!({ "a": "eA==", "./a": "eB==" })),
+        ] {
+            let mut body = json!({ "code": "print a", "language": "python" });
+            body[key] = value;
+            let answer = run_code(&lab, &body).await;
+            assert_eq!(answer.json()["run_result"]["stdout"], "a\n", "{body}: {answer:?}");
+        }
+        let body = json!({
+            "code": "file out.txt hello", "language": "python",
+            "fetch_files": ["./out.txt", "x/../out.txt", "out.txt", ".", "*.txt"],
+        });
+        let hello = STANDARD.encode("hello");
+        assert_eq!(
+            run_code(&lab, &body).await.json()["files"],
+            json!({ "./out.txt": hello, "x/../out.txt": hello, "out.txt": hello })
+        );
+    }
+
+    #[tokio::test]
+    async fn the_service_is_found_by_its_ping() {
+        let lab = Lab::new().await;
+        let answer = lab.ask("GET", "/v1/ping", "").await;
+        assert_eq!((answer.status.as_u16(), answer.json()), (200, json!("pong")));
     }
 
     #[test]

@@ -5,10 +5,10 @@ use std::{net::SocketAddr, sync::Arc};
 use axum::{
     Extension, Json,
     body::Body,
-    extract::{ConnectInfo, State, ws::WebSocketUpgrade},
+    extract::{ConnectInfo, Request, State, ws::WebSocketUpgrade},
     http::{
-        HeaderMap, Uri,
-        header::{HOST, ORIGIN},
+        HeaderMap, HeaderValue, Uri,
+        header::{AUTHORIZATION, HOST, ORIGIN},
     },
     response::{IntoResponse as _, Response},
 };
@@ -28,7 +28,7 @@ use crate::{
         },
     },
     error::ApiError,
-    head_deadline::Answering,
+    listen::Held,
     service::{Shared, peer},
     trace::TraceId,
 };
@@ -49,14 +49,26 @@ pub(super) fn all() -> OpenApiRouter<Arc<Shared>> {
             if (base, end) == ("/api/v2", "") {
                 continue;
             }
+            let address = |what: &str| format!("{base}/{what}{end}");
             router = router
-                .route(&format!("{base}/runtimes{end}"), get(runtimes))
-                .route(&format!("{base}/packages{end}"), get(packages))
-                .route(&format!("{base}/execute{end}"), post(execute))
-                .route(&format!("{base}/connect{end}"), any(connect));
+                .route(&address("runtimes"), get(runtimes))
+                .route(&address("packages"), get(packages))
+                .route(&address("execute"), post(execute))
+                .route(&address("connect"), any(connect));
         }
     }
-    router
+    router.layer(axum::middleware::map_request(with_scheme))
+}
+
+/// Clients of this API send their token without `Bearer`.
+async fn with_scheme(mut request: Request) -> Request {
+    let token = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok()).map(str::trim);
+    if let Some(token) = token.filter(|token| !token.is_empty() && !token.contains(' '))
+        && let Ok(value) = HeaderValue::try_from(format!("Bearer {token}"))
+    {
+        request.headers_mut().insert(AUTHORIZATION, value);
+    }
+    request
 }
 
 /// Lists the languages that can be run, with their versions.
@@ -148,7 +160,7 @@ async fn execute(
         let mut runtime = None;
         let understood = |body: &[u8], shared: &Shared| {
             let Understood { request, runtime: chosen } =
-                understand(body, &runtimes, &limits, &shared.policy())?;
+                understand(body, &runtimes, &limits, &shared.policy())?.with_line_end();
             runtime = Some(chosen);
             Ok(request)
         };
@@ -187,7 +199,7 @@ async fn connect(
     State(shared): State<Arc<Shared>>,
     Extension(trace_id): Extension<TraceId>,
     connection: Option<Extension<ConnectInfo<SocketAddr>>>,
-    answering: Option<Extension<Arc<Answering>>>,
+    held: Option<Extension<Arc<Held>>>,
     headers: HeaderMap,
     uri: Uri,
     upgrade: Result<WebSocketUpgrade, axum::extract::ws::rejection::WebSocketUpgradeRejection>,
@@ -211,7 +223,7 @@ async fn connect(
     let session = Session { shared, trace_id, headers, uri, peer, limits };
     upgrade.max_message_size(MAX_MESSAGE_BYTES).max_frame_size(MAX_MESSAGE_BYTES).on_upgrade(
         |socket| async move {
-            let _kept = answering;
+            let _kept = held;
             session.converse(socket).await;
         },
     )

@@ -16,12 +16,14 @@ use axum::{
     extract::ws::{CloseFrame, Message, WebSocket},
     http::{HeaderMap, Uri},
 };
+use bytes::Bytes;
 use engine::{
     Answer, Outcome, Utf8,
     answer::signal_number,
     live::{Event, Input, Live, Stream},
 };
 use futures_util::{FutureExt as _, future::BoxFuture};
+use serde::de::{IgnoredAny, MapAccess};
 use serde_json::{Value, json};
 use tokio::{
     sync::mpsc,
@@ -34,6 +36,7 @@ use super::{
     request::{Understood, understand},
 };
 use crate::{
+    compatible::loose::{Fields, Loose, Object},
     error::ApiError,
     routes::{Asked, answer},
     service::Shared,
@@ -138,8 +141,8 @@ impl Session {
                 Ok(Err(end)) => return end,
                 Ok(Ok(message)) => message,
             };
-            match message["type"].as_str() {
-                Some("init") => break message,
+            match message.kind.text() {
+                Some("init") => break message.bytes,
                 Some("data" | "signal") => return End::Closing(Closing::NotYetInitialized),
                 _ => {}
             }
@@ -150,8 +153,7 @@ impl Session {
             Err(error) => return End::Error(error.plain(&self.trace_id)),
         };
         let policy = self.shared.policy();
-        let init = init.to_string();
-        let runtime = match understand(init.as_bytes(), &runtimes, &self.limits, &policy) {
+        let runtime = match understand(&init, &runtimes, &self.limits, &policy) {
             Ok(Understood { runtime, .. }) => runtime,
             Err(error) => return End::Error(ApiError::Request(error).plain(&self.trace_id)),
         };
@@ -167,7 +169,9 @@ impl Session {
             Program { events, input, running: running.boxed(), text: [Utf8::default(), Utf8::default()] };
         match program.attend(socket, &runtime).await {
             Ok(outcome) => match outcome {
-                Ok(Outcome { answer: Answer::One(execution), .. }) => {
+                Ok(Outcome { answer: Answer::One(mut execution), .. }) => {
+                    // However much it was, all of it was sent.
+                    execution.dropped = None;
                     let Stage { code, signal, .. } = Stage::new(&execution, String::new());
                     let exit = json!({ "type": "exit", "stage": "run", "code": code, "signal": signal });
                     match send(socket, &exit).await {
@@ -202,8 +206,8 @@ impl Program<'_> {
         let mut waiting: Option<Input> = None;
         let input = self.input.clone();
         let outcome = loop {
+            // In turn, or a client could not stop a program that writes all the time.
             tokio::select! {
-                biased;
                 Some(event) = self.events.recv() => self.tell(socket, event, runtime).await?,
                 outcome = &mut self.running => break outcome,
                 permit = input.reserve(), if waiting.is_some() => {
@@ -211,7 +215,7 @@ impl Program<'_> {
                         permit.send(input);
                     }
                 }
-                message = received(socket), if waiting.is_none() => waiting = said(&message?)?,
+                message = received(socket), if waiting.is_none() => waiting = said(message?)?,
             }
         };
         while let Ok(event) = self.events.try_recv() {
@@ -247,36 +251,63 @@ fn place(stream: Stream) -> usize {
     }
 }
 
+/// A message of a client's.
+#[derive(Default)]
+struct Said {
+    kind: Loose,
+    stream: Loose,
+    data: Loose,
+    signal: Loose,
+    /// All of it, as it came.
+    bytes: Bytes,
+}
+
+impl Fields for Said {
+    fn take<'de, A: MapAccess<'de>>(&mut self, name: &str, object: &mut A) -> Result<(), A::Error> {
+        match name {
+            "type" => self.kind = object.next_value()?,
+            "stream" => self.stream = object.next_value()?,
+            "data" => self.data = object.next_value()?,
+            "signal" => self.signal = object.next_value()?,
+            _ => {
+                object.next_value::<IgnoredAny>()?;
+            }
+        }
+        Ok(())
+    }
+}
+
 /// What a client says to its program; nothing where the API knows no such message.
-fn said(message: &Value) -> Result<Option<Input>, End> {
-    match message["type"].as_str() {
+fn said(message: Said) -> Result<Option<Input>, End> {
+    match message.kind.text() {
         Some("init") => Err(End::Closing(Closing::AlreadyInitialized)),
-        Some("data") if message["stream"] != "stdin" => Err(End::Closing(Closing::OnlyStdin)),
-        Some("data") => match message["data"].as_str() {
-            Some("") => Ok(None),
-            Some(data) => Ok(Some(Input::Bytes(data.as_bytes().to_vec()))),
-            None => Err(End::Error("data is required as a string".to_owned())),
+        Some("data") if message.stream.text() != Some("stdin") => Err(End::Closing(Closing::OnlyStdin)),
+        Some("data") => match message.data {
+            Loose::Text(data) if data.is_empty() => Ok(None),
+            Loose::Text(data) => Ok(Some(Input::Bytes(data.into_bytes()))),
+            _ => Err(End::Error("data is required as a string".to_owned())),
         },
         Some("signal") => {
-            let signal = message["signal"].as_str().and_then(|name| signal_number(name.strip_prefix("SIG")?));
+            let signal = message.signal.text().and_then(|name| signal_number(name.strip_prefix("SIG")?));
             signal.map(|signal| Some(Input::Signal(signal))).ok_or(End::Closing(Closing::InvalidSignal))
         }
         _ => Ok(None),
     }
 }
 
-/// The next message, as JSON.
-async fn received(socket: &mut WebSocket) -> Result<Value, End> {
+/// The next message.
+async fn received(socket: &mut WebSocket) -> Result<Said, End> {
     loop {
-        let text = match socket.recv().await {
-            Some(Ok(Message::Text(text))) => text.as_bytes().to_vec(),
-            Some(Ok(Message::Binary(bytes))) => bytes.to_vec(),
+        let bytes: Bytes = match socket.recv().await {
+            Some(Ok(Message::Text(text))) => text.into(),
+            Some(Ok(Message::Binary(bytes))) => bytes,
             // Pings are answered by themselves.
             Some(Ok(Message::Ping(_) | Message::Pong(_))) => continue,
             Some(Ok(Message::Close(_)) | Err(_)) | None => return Err(End::Gone),
         };
-        return serde_json::from_slice(&text)
-            .map_err(|error| End::Error(format!("the message is not JSON: {error}")));
+        let Object(said): Object<Said> = serde_json::from_slice(&bytes)
+            .map_err(|error| End::Error(format!("the message is not JSON: {error}")))?;
+        return Ok(Said { bytes, ..said });
     }
 }
 

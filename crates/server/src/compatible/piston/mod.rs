@@ -7,7 +7,6 @@ pub(crate) mod request;
 mod tests;
 
 use serde::Serialize;
-use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::Runtime;
@@ -59,15 +58,5 @@ impl From<&Runtime> for RuntimeInfo {
 impl From<&Runtime> for PackageInfo {
     fn from(Runtime { language, version }: &Runtime) -> Self {
         Self { language: language.name.to_string(), language_version: version.to_string(), installed: true }
-    }
-}
-
-/// Whether JavaScript takes it for false: clients leave things out in all these ways.
-fn is_falsy(value: &Value) -> bool {
-    match value {
-        Value::Null | Value::Bool(false) => true,
-        Value::String(text) => text.is_empty(),
-        Value::Number(number) => number.as_f64() == Some(0.0),
-        _ => false,
     }
 }

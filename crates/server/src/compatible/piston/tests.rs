@@ -3,7 +3,10 @@
 use axum::http::StatusCode;
 use serde_json::{Value, json};
 
-use crate::fake::{Answer, Lab};
+use crate::{
+    fake::{Answer, Lab},
+    tokens::{Authority, Grant, Register},
+};
 
 async fn execute(lab: &Lab, body: &Value) -> Answer {
     lab.ask("POST", "/api/v2/execute", &body.to_string()).await
@@ -75,6 +78,7 @@ async fn everything_is_refused_in_the_words_of_the_original() {
             refused(&lab, &with("files", json!({}))).await,
             refused(&lab, &with("files", json!([{ "name": "a" }]))).await,
             refused(&lab, &with("files", json!([]))).await,
+            refused(&lab, &with("files", json!([null, "text", 1, ["a", "b", "c"]]))).await,
             refused(&lab, &with("files", json!([{ "content": "", "encoding": "hex" }]))).await,
             refused(&lab, &with("files", json!([{ "content": "", "name": "../../x" }]))).await,
             refused(&lab, &with("language", json!("cobol"))).await,
@@ -160,6 +164,97 @@ async fn arguments_and_stdin_reach_the_program() {
     let lab = Lab::new().await;
     let mut body = program("args\nstdin");
     body["args"] = json!(["1", 2, true]);
-    body["stdin"] = json!("input");
-    assert_eq!(execute(&lab, &body).await.json()["run"]["stdout"], "1 2 true\ninput");
+    for (stdin, read) in
+        [(json!("input"), "input\n"), (json!("input\n"), "input\n"), (json!(""), "\n"), (Value::Null, "\n")]
+    {
+        body["stdin"] = stdin;
+        assert_eq!(execute(&lab, &body).await.json()["run"]["stdout"], format!("1 2 true\n{read}"));
+    }
+}
+
+#[tokio::test]
+async fn small_things_in_great_number_are_refused_while_they_are_read() {
+    let lab = Lab::new().await;
+    let started = std::time::Instant::now();
+    for (key, item) in [("files", r#"{"content":""}"#), ("args", "0"), ("unknown", r#"{"a":[{}]}"#)] {
+        let items = vec![item; 1_000_000].join(",");
+        let body = format!(
+            r#"{{"language":"python","version":"2.x","files":[{{"content":""}}],"{key}":[{items}]}}"#
+        );
+        let answer = lab.ask("POST", "/api/v2/execute", &body).await;
+        assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{answer:?}");
+    }
+    // Every pair of a million files took hours.
+    assert!(started.elapsed() < std::time::Duration::from_secs(60), "{:?}", started.elapsed());
+}
+
+#[tokio::test]
+async fn a_value_of_any_kind_in_any_field_is_answered() {
+    let lab = Lab::new().await;
+    let kinds = [
+        json!(null),
+        json!(true),
+        json!(0),
+        json!(-1),
+        json!(1e300),
+        json!(""),
+        json!("99999999999999999999.x || >=v - * ~~^"),
+        json!([]),
+        json!([[[]]]),
+        json!({}),
+        json!({ "content": [], "name": {}, "encoding": 1 }),
+    ];
+    let fields = [
+        "language",
+        "version",
+        "files",
+        "args",
+        "stdin",
+        "run_timeout",
+        "compile_timeout",
+        "run_cpu_time",
+        "compile_cpu_time",
+        "run_memory_limit",
+        "compile_memory_limit",
+    ];
+    for field in fields {
+        for kind in &kinds {
+            for value in [kind.clone(), json!([kind])] {
+                let body = with(field, value);
+                let answer = execute(&lab, &body).await;
+                assert!([200, 400].contains(&answer.status.as_u16()), "{body}: {answer:?}");
+                let told = answer.json();
+                assert!(told["run"].is_object() || told["message"].is_string(), "{body}: {answer:?}");
+            }
+        }
+    }
+    for body in ["null", "1", "\"text\"", "[[]]", "{\"files\":"] {
+        assert_eq!(lab.ask("POST", "/api/v2/execute", body).await.status, StatusCode::BAD_REQUEST, "{body}");
+    }
+}
+
+#[tokio::test]
+async fn a_token_is_taken_with_its_scheme_and_without() {
+    let directory = tempfile::tempdir().unwrap();
+    let database = directory.path().join("service.db");
+    let grant = Grant::unlimited("client".parse().unwrap());
+    let token = Register::open(&database).unwrap().create(&grant).unwrap().text.reveal();
+    let lab = Lab::with(Some(Authority::open(&database).unwrap())).await;
+    let body = program("print a").to_string();
+    for (authorization, status) in [
+        (token.clone(), StatusCode::OK),
+        (format!("Bearer {token}"), StatusCode::OK),
+        ("wrong".to_owned(), StatusCode::UNAUTHORIZED),
+        (format!("Basic {token}"), StatusCode::UNAUTHORIZED),
+        (String::new(), StatusCode::UNAUTHORIZED),
+    ] {
+        let headers = [("authorization", authorization.as_str())];
+        for (method, path) in [("GET", "/api/v2/runtimes"), ("POST", "/api/v2/piston/execute")] {
+            let answer = lab.ask_with(method, path, &body, &headers).await;
+            assert_eq!(answer.status, status, "{path} {authorization}: {answer:?}");
+        }
+    }
+    // Elsewhere a scheme is asked for, as ever.
+    let headers = [("authorization", token.as_str())];
+    assert_eq!(lab.ask_with("GET", "/api/v1/languages", "", &headers).await.status, StatusCode::UNAUTHORIZED);
 }
