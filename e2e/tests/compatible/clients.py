@@ -110,6 +110,13 @@ async def piston_connect():
             seen = await until(socket, lambda message: message["type"] == "exit")
             assert seen[-1]["signal"] == "SIGTERM" and seen[-1]["code"] is None, seen
 
+        # More than an answer of `execute` holds.
+        async with session.ws_connect(url) as socket:
+            await socket.send_json(with_code("print('x' * 2_000_000)"))
+            seen = await until(socket, lambda message: message["type"] == "exit")
+            assert sum(len(message["data"]) for message in seen if message["type"] == "data") == 2_000_001
+            assert seen[-1] == {"type": "exit", "stage": "run", "code": 0, "signal": None}, seen[-1]
+
         for first, code in [
             ({"type": "data", "stream": "stdin", "data": ""}, 4003),
             ({"type": "signal", "signal": "SIGTERM"}, 4003),
