@@ -67,7 +67,8 @@ impl Form {
         // Sixteen bytes of a hash: nobody makes two releases with the same ones by accident.
         let hash = Sha256::digest(&body);
         let digits: String = hash.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
-        let etag = HeaderValue::from_str(&format!("\"{digits}\"")).expect("digits in quotes are a header's value");
+        let etag =
+            HeaderValue::from_str(&format!("\"{digits}\"")).expect("digits in quotes are a header's value");
         Self { body, etag }
     }
 }
@@ -210,6 +211,28 @@ mod tests {
         let sizes = PARTS.iter().map(|(_, part)| part.gzip.body.len());
         let sum: usize = sizes.sum();
         assert!((10_000..250_000).contains(&sum), "{sum} bytes");
+    }
+
+    #[tokio::test]
+    async fn every_part_is_served_under_a_policy_that_allows_nothing_else() {
+        let lab = Lab::new().await;
+        let page = lab.ask("GET", "/", "").await;
+        for (name, part) in PARTS.iter() {
+            let path = if *name == "index.html" { "/".to_owned() } else { format!("/page/{name}") };
+            let answer = lab.ask("GET", &path, "").await;
+            assert_eq!(
+                (answer.status, answer.text.as_bytes()),
+                (StatusCode::OK, &*part.plain.body),
+                "{path}"
+            );
+            assert_eq!(answer.headers[X_CONTENT_TYPE_OPTIONS], "nosniff", "{path}");
+            let policy = answer.headers[CONTENT_SECURITY_POLICY].to_str().unwrap();
+            assert!(policy.starts_with("default-src 'none';") && !policy.contains("unsafe"), "{policy}");
+            assert!(path == "/" || page.text.contains(&path[1..]), "{path} is not used");
+        }
+        let inline = ["style=", "<style", "onclick", "<script>", "//"];
+        assert!(inline.iter().all(|what| !page.text.contains(what)), "{}", page.text);
+        assert_eq!(lab.ask("GET", "/page/index.html", "").await.error(), "E012: not found: no such path");
     }
 
     #[tokio::test]
