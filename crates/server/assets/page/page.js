@@ -167,7 +167,7 @@ const examples = (language) => EXAMPLES[language] ?? [nothing(mainFile(language)
 
 function showExamples(language) {
   const titles = examples(language).map(({ title }, index) => new Option(title, String(index)));
-  element("example").replaceChildren(new Option("Examples…", ""), ...titles);
+  element("example").replaceChildren(new Option("Examples", ""), ...titles);
 }
 
 // The service
