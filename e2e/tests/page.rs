@@ -5,13 +5,9 @@ use std::{
     fs::{self, File},
     path::{Path, PathBuf},
     process::Command,
-    time::{Duration, Instant},
 };
 
 use e2e::{TestHost, build_directory, service::Service};
-
-/// What the page's test may take in all.
-const PATIENCE: Duration = Duration::from_secs(90);
 
 /// `web/` with its packages, in the build directory: the source tree stays as it is.
 struct Web {
@@ -90,7 +86,6 @@ fn the_page_takes_what_a_service_seldom_says() {
 fn the_page_works_in_a_browser() {
     let web = Web::installed();
     let host = TestHost::prepared().copy();
-    let since = Instant::now();
     let service = Service::start(&host, &[]).unwrap();
     service.wait_until_full().unwrap();
     web.node(&["test/page.test.mjs", &format!("http://{}", service.address())]);
@@ -101,5 +96,4 @@ fn the_page_works_in_a_browser() {
     web.node(&["test/page.test.mjs", &format!("http://{}", service.address()), token.trim()]);
     assert!(!service.log().contains(token.trim()), "a token is in the log");
     assert_eq!(service.stop().unwrap().code, 0);
-    assert!(since.elapsed() < PATIENCE, "{:?}", since.elapsed());
 }

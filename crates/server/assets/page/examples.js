@@ -12,7 +12,7 @@ export const EXAMPLES = {
           "import platform",
           "",
           'print("Hello from a microVM!")',
-          'print("Python", platform.python_version(), "on", platform.system(), platform.machine())',
+          'print(f"Python {platform.python_version()} on {platform.system()}")',
         ),
       ],
     },

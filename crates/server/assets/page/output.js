@@ -21,6 +21,9 @@ const MOST_WAITING = 256 * 1024;
 const LONGEST_LINE = 8192;
 /** Pieces of a line after which it is as one that is too long. */
 const LINE_PIECES = 125;
+/** Characters that are looked at at once, and milliseconds after which the rest waits for the next frame. */
+const PORTION = 16 * 1024;
+const FRAME = 30;
 /** Characters that are kept for the download; those of JavaScript take two bytes. */
 const MOST_KEPT = 64 * 1024 * 1024;
 /** Characters of an escape sequence after which it is none. */
@@ -129,7 +132,7 @@ export class Output {
     this.isEmpty = false;
     this.characters += text.length;
     this.#keep(text);
-    this.#waiting.push([stream, text]);
+    for (let at = 0; at < text.length; at += PORTION) this.#waiting.push([stream, text.slice(at, at + PORTION)]);
     this.#waitingCharacters += text.length;
     // A page in the background has no frames.
     while (this.#waitingCharacters > MOST_WAITING) {
@@ -141,18 +144,30 @@ export class Output {
       this.#waitingCharacters -= gone;
       this.#missing += gone;
     }
-    this.#frame ||= requestAnimationFrame(() => this.flush());
+    this.#frame ||= requestAnimationFrame(() => this.#flush(FRAME));
   }
 
   /** Shows all that has come. */
   flush() {
+    this.#flush(Infinity);
+  }
+
+  /** Shows what has come; what would take longer than so many milliseconds, with the next frame. */
+  #flush(most) {
     cancelAnimationFrame(this.#frame);
     this.#frame = 0;
     const { scroller } = this;
     const follows = scroller.scrollHeight - scroller.scrollTop - scroller.clientHeight < 40;
-    const waiting = this.#waiting;
-    [this.#waiting, this.#waitingCharacters] = [[], 0];
-    for (const [stream, text] of waiting) this.#show(stream, text);
+    const since = performance.now();
+    let shown = 0;
+    while (shown < this.#waiting.length && performance.now() - since < most) {
+      const [stream, text] = this.#waiting[shown];
+      this.#show(stream, text);
+      this.#waitingCharacters -= text.length;
+      shown += 1;
+    }
+    this.#waiting.splice(0, shown);
+    if (this.#waiting.length > 0) this.#frame = requestAnimationFrame(() => this.#flush(FRAME));
     this.#draw();
     if (this.#missing > 0) {
       const kilobytes = Math.ceil(this.#missing / 1000).toLocaleString("en");

@@ -167,7 +167,7 @@ const examples = (language) => EXAMPLES[language] ?? [nothing(mainFile(language)
 
 function showExamples(language) {
   const titles = examples(language).map(({ title }, index) => new Option(title, String(index)));
-  element("example").replaceChildren(new Option("Examples…", ""), ...titles);
+  element("example").replaceChildren(new Option("Examples", ""), ...titles);
 }
 
 // The service
@@ -226,6 +226,8 @@ async function start() {
   if (known.length === 0) return void findLanguages();
   let request;
   try {
+    // What is no number at all has no value that could be checked.
+    if (element("timeout").validity.badInput) throw new Error("The time limit is a number of seconds.");
     request = toRequest(program());
   } catch (error) {
     element("input").open = true;

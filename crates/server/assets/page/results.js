@@ -167,16 +167,12 @@ export class Results {
   #times(executions, total) {
     const queue = this.#queue ?? 0;
     const program = executions.reduce((sum, { executionTime }) => sum + executionTime, 0);
-    // The executions of a batch run beside each other: then their sum is no part of the total.
-    const start = Math.max(0, total - queue - program);
-    const isPart = program + queue <= total;
-    const parts = { queue, start: isPart ? start : 0, program: Math.min(program, total) };
+    // Three clocks: none of them is exact.
+    const parts = { queue, start: Math.max(0, total - queue - program), program };
     for (const [name, part] of Object.entries(parts)) {
       element("timing").querySelector(`.track .${name}`).style.flexGrow = String(part / total);
+      element(`time-${name}`).textContent = seconds(part);
     }
-    element("time-queue").textContent = seconds(queue);
-    element("time-start").textContent = isPart ? seconds(start) : "–";
-    element("time-program").textContent = seconds(program);
     element("time-total").textContent = seconds(total);
     element("timing").hidden = false;
   }

@@ -52,8 +52,7 @@ static PARTS: LazyLock<[(&str, Part); 11]> = LazyLock::new(|| {
 struct Part {
     media_type: &'static str,
     plain: Form,
-    /// `None`: it could not be compressed.
-    gzip: Option<Form>,
+    gzip: Form,
 }
 
 /// What is sent, and the name of exactly that.
@@ -68,8 +67,9 @@ impl Form {
         // Sixteen bytes of a hash: nobody makes two releases with the same ones by accident.
         let hash = Sha256::digest(&body);
         let digits: String = hash.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
-        let etag = HeaderValue::from_str(&format!("\"{digits}\""));
-        Self { body, etag: etag.unwrap_or_else(|_| HeaderValue::from_static("\"\"")) }
+        let etag =
+            HeaderValue::from_str(&format!("\"{digits}\"")).expect("digits in quotes are a header's value");
+        Self { body, etag }
     }
 }
 
@@ -77,12 +77,12 @@ impl Part {
     fn new(media_type: &'static str, text: &'static str) -> Self {
         let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
         let compressed = encoder.write_all(text.as_bytes()).and_then(|()| encoder.finish());
-        Self { media_type, plain: Form::new(text), gzip: compressed.ok().map(Form::new) }
+        Self { media_type, plain: Form::new(text), gzip: Form::new(compressed.expect("a vector takes all")) }
     }
 
     fn served(&self, headers: &HeaderMap) -> Response {
-        let compressed = self.gzip.as_ref().filter(|_| takes_gzip(headers));
-        let form = compressed.unwrap_or(&self.plain);
+        let compressed = takes_gzip(headers);
+        let form = if compressed { &self.gzip } else { &self.plain };
         let known = headers.get_all(IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
         let mut known = known.flat_map(|value| value.split(',')).map(|tag| {
             let tag = tag.trim();
@@ -102,7 +102,7 @@ impl Part {
         told.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
         told.insert(VARY, HeaderValue::from_static("accept-encoding"));
         told.insert(ETAG, form.etag.clone());
-        if compressed.is_some() {
+        if compressed {
             told.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
         }
         response
@@ -208,9 +208,31 @@ mod tests {
 
     #[test]
     fn all_of_it_compressed_is_small() {
-        let sizes = PARTS.iter().map(|(_, part)| part.gzip.as_ref().unwrap().body.len());
+        let sizes = PARTS.iter().map(|(_, part)| part.gzip.body.len());
         let sum: usize = sizes.sum();
         assert!((10_000..250_000).contains(&sum), "{sum} bytes");
+    }
+
+    #[tokio::test]
+    async fn every_part_is_served_under_a_policy_that_allows_nothing_else() {
+        let lab = Lab::new().await;
+        let page = lab.ask("GET", "/", "").await;
+        for (name, part) in PARTS.iter() {
+            let path = if *name == "index.html" { "/".to_owned() } else { format!("/page/{name}") };
+            let answer = lab.ask("GET", &path, "").await;
+            assert_eq!(
+                (answer.status, answer.text.as_bytes()),
+                (StatusCode::OK, &*part.plain.body),
+                "{path}"
+            );
+            assert_eq!(answer.headers[X_CONTENT_TYPE_OPTIONS], "nosniff", "{path}");
+            let policy = answer.headers[CONTENT_SECURITY_POLICY].to_str().unwrap();
+            assert!(policy.starts_with("default-src 'none';") && !policy.contains("unsafe"), "{policy}");
+            assert!(path == "/" || page.text.contains(&path[1..]), "{path} is not used");
+        }
+        let inline = ["style=", "<style", "onclick", "<script>", "//"];
+        assert!(inline.iter().all(|what| !page.text.contains(what)), "{}", page.text);
+        assert_eq!(lab.ask("GET", "/page/index.html", "").await.error(), "E012: not found: no such path");
     }
 
     #[tokio::test]
@@ -226,7 +248,7 @@ mod tests {
         }
         let other = lab.ask_with("GET", "/page/page.js", "", &[("if-none-match", "\"other\"")]).await;
         assert_eq!((other.status, other.text), (StatusCode::OK, first.text));
-        assert_ne!(first.headers[ETAG], PARTS[2].1.gzip.as_ref().unwrap().etag, "each form has its own");
+        assert_ne!(first.headers[ETAG], PARTS[2].1.gzip.etag, "each form has its own");
     }
 
     #[tokio::test]
