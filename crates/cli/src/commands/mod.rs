@@ -102,7 +102,7 @@ async fn run_configured(command: ConfiguredCommand, global: &Global) -> Result<E
         ConfiguredCommand::Run(args) => run::run(args, global).await,
         ConfiguredCommand::Top(args) => top::run(args).await,
         ConfiguredCommand::Token(command) => token::run(command, global),
-        ConfiguredCommand::Jobs(command) => jobs::run(command, global),
+        ConfiguredCommand::Jobs(command) => jobs::run(&command, global),
         ConfiguredCommand::Api(args) => api::run(&args, global).await,
         ConfiguredCommand::Prune(args) => prune::run(&args, global).await,
         ConfiguredCommand::Benchmark(args) => benchmark::run(args, global).await,
