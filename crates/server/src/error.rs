@@ -120,14 +120,14 @@ impl ApiError {
             Self::BodyTimedOut(_) => StatusCode::REQUEST_TIMEOUT,
             Self::TokenMissing | Self::TokenInvalid => StatusCode::UNAUTHORIZED,
             Self::Job(AskError::OtherBody) => StatusCode::UNPROCESSABLE_ENTITY,
-            Self::Job(AskError::CallerFull(_)) => StatusCode::TOO_MANY_REQUESTS,
-            Self::Job(_) => StatusCode::SERVICE_UNAVAILABLE,
-            Self::Quota(_) => StatusCode::TOO_MANY_REQUESTS,
+            Self::Quota(_) | Self::Job(AskError::CallerFull(_)) => StatusCode::TOO_MANY_REQUESTS,
             Self::NotAllowed(_) => StatusCode::FORBIDDEN,
             Self::NotFound(_) | Self::NoSuchLanguage(_) => StatusCode::NOT_FOUND,
             Self::NoSuchMethod => StatusCode::METHOD_NOT_ALLOWED,
-            Self::Authority(_) | Self::BodiesBusy => StatusCode::SERVICE_UNAVAILABLE,
-            Self::Submit(_)
+            Self::Authority(_)
+            | Self::BodiesBusy
+            | Self::Job(AskError::Full(_) | AskError::Store(_))
+            | Self::Submit(_)
             | Self::Administration(AdministrationError::TimedOut | AdministrationError::Cancelled) => {
                 StatusCode::SERVICE_UNAVAILABLE
             }

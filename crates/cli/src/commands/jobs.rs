@@ -30,7 +30,7 @@ It is made once and kept with the jobs, unless jobs.callback_secret_file names a
 pub(crate) struct SecretArgs {}
 
 /// Does it.
-pub(super) fn run(command: JobsCommand, global: &Global) -> Result<ExitCode, Failure> {
+pub(super) fn run(command: &JobsCommand, global: &Global) -> Result<ExitCode, Failure> {
     match command {
         JobsCommand::Secret(SecretArgs {}) => {
             let secret = match configured_secret(&global.config)? {

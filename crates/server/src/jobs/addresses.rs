@@ -108,13 +108,13 @@ pub(crate) fn may_reach(address: IpAddr, allowed: &[Network]) -> bool {
     }
     match address {
         IpAddr::V4(address) => is_public_v4(address),
-        IpAddr::V6(address) => match embedded(address) {
-            Some(addresses) => addresses.iter().all(|&inner| is_public_v4(inner) || is_allowed(inner.into())),
-            None => {
-                let address = IpAddr::V6(address);
-                GLOBAL_V6.contains(address) && !FORBIDDEN_V6.iter().any(|network| network.contains(address))
+        IpAddr::V6(address) => {
+            if let Some(addresses) = embedded(address) {
+                return addresses.iter().all(|&inner| is_public_v4(inner) || is_allowed(inner.into()));
             }
-        },
+            let address = IpAddr::V6(address);
+            GLOBAL_V6.contains(address) && !FORBIDDEN_V6.iter().any(|network| network.contains(address))
+        }
     }
 }
 

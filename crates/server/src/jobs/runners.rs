@@ -194,7 +194,7 @@ impl Runners {
                 Ok(Some(state)) => return self.metrics.job_ended(state),
                 Ok(None) => return,
                 Err(error) => {
-                    tracing::error!(error = engine::chain(&error), "cannot note what has become of a job")
+                    tracing::error!(error = engine::chain(&error), "cannot note what has become of a job");
                 }
             }
             tokio::select! {
@@ -280,7 +280,7 @@ pub(super) async fn sweep(store: Store, shared: Arc<Shared>) {
             Ok(swept) if swept >= SWEPT_AT_ONCE as usize => continue,
             Ok(_) => {}
             Err(error) => {
-                tracing::error!(error = engine::chain(&error), "cannot remove jobs that have expired")
+                tracing::error!(error = engine::chain(&error), "cannot remove jobs that have expired");
             }
         }
         tokio::select! {

@@ -161,7 +161,7 @@ async fn take(
     }
     let machine = shared.pool.machine_for(&request.language.name, request.memory_mib, policy.usual_machine);
     let permit = asker.admit(shared, &request, machine).await?;
-    let asked = Asked {
+    let job = Asked {
         owner,
         tenant: asker.tenant().0.to_string(),
         trace_id: trace_id.0.clone(),
@@ -174,7 +174,7 @@ async fn take(
         callback_url: created.callback_url,
         key,
     };
-    let taken = jobs.take(asked).await;
+    let taken = jobs.take(job).await;
     // It is run without a request that waits for it.
     match &taken {
         Ok(Taken { was_known: false, .. }) => {}

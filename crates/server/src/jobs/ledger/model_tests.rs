@@ -129,7 +129,7 @@ impl World {
         let now = self.now;
         match *step {
             Step::Accept { tenant, key, body, rerun, callback } => {
-                self.accept(tenant, key, body, rerun, callback)
+                self.accept(tenant, key, body, rerun, callback);
             }
             Step::Claim => self.claim(),
             Step::Finish { which, is_done } => {
@@ -335,7 +335,7 @@ impl World {
                 (expected.state, expected.attempt),
                 "{id}"
             );
-            assert_eq!(found.summary.finished.map(|at| at.as_millisecond()), expected.finished);
+            assert_eq!(found.summary.finished.map(jiff::Timestamp::as_millisecond), expected.finished);
             assert_eq!(found.result.is_some(), expected.state == JobState::Done);
             assert_eq!(found.summary.callback.map(|callback| callback.state), expected.callback);
             assert_eq!(expected.ends, u32::from(expected.state.is_final()));
