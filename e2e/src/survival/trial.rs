@@ -212,7 +212,7 @@ async fn send(
         "callback_url": url,
         "if_interrupted": if fails { "fail" } else { "rerun" },
     });
-    let times = if number % 10 == 0 { 2 } else { 1 };
+    let times = if number.is_multiple_of(10) { 2 } else { 1 };
     let mut accepted = Vec::new();
     while accepted.len() < times {
         let address =
@@ -263,7 +263,7 @@ async fn list(address: SocketAddr) -> Result<Vec<Value>> {
 fn random(range: &Range<Duration>) -> Duration {
     // Its keys are random, and others each time.
     let part = RandomState::new().build_hasher().finish() % 1000;
-    range.start + (range.end - range.start) * u32::try_from(part).unwrap_or_default() / 1000
+    range.start + range.end.saturating_sub(range.start) * u32::try_from(part).unwrap_or_default() / 1000
 }
 
 impl Survived {

@@ -142,13 +142,8 @@ async fn run_configured(
         ConfiguredCommand::Run(args) => run::run(args, global).await,
         ConfiguredCommand::Top(args) => top::run(args).await,
         ConfiguredCommand::Token(command) => token::run(command, global),
-<<<<<<< HEAD
-        ConfiguredCommand::Jobs(command) => jobs::run(command, global),
-        ConfiguredCommand::Api(args) => api::run(&args, global, sockets).await,
-=======
         ConfiguredCommand::Jobs(command) => jobs::run(&command, global),
-        ConfiguredCommand::Api(args) => api::run(&args, global).await,
->>>>>>> jobs2
+        ConfiguredCommand::Api(args) => api::run(&args, global, sockets).await,
         ConfiguredCommand::Prune(args) => prune::run(&args, global).await,
         ConfiguredCommand::Benchmark(args) => benchmark::run(args, global).await,
     }

@@ -20,7 +20,7 @@ use axum::{
 };
 use bytes::Bytes;
 use flate2::{Compression, write::GzEncoder};
-use sha2::{Digest as _, Sha256};
+use images::Sha256Digest;
 
 use crate::{error::ApiError, service::Shared, trace::TraceId, types::Failed};
 
@@ -64,11 +64,9 @@ struct Form {
 impl Form {
     fn new(body: impl Into<Bytes>) -> Self {
         let body = body.into();
-        // Sixteen bytes of a hash: nobody makes two releases with the same ones by accident.
-        let hash = Sha256::digest(&body);
-        let digits: String = hash.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
-        let etag =
-            HeaderValue::from_str(&format!("\"{digits}\"")).expect("digits in quotes are a header's value");
+        let digest = Sha256Digest::of_bytes(&body);
+        let etag = HeaderValue::from_str(&format!("\"{}\"", digest.as_str()))
+            .expect("digits in quotes are a header's value");
         Self { body, etag }
     }
 }

@@ -13,6 +13,7 @@ mod given;
 use std::{
     fs::{self, File},
     net::{IpAddr, SocketAddr},
+    path::Path,
     process::ExitCode,
     sync::Arc,
     time::{Duration, Instant},
@@ -101,10 +102,7 @@ pub(super) async fn run(args: &ApiArgs, global: &Global, sockets: Sockets) -> Re
     let _lock = lock(&data)?;
     raise_limit_of_files();
     let prefix = prefix(&data);
-    let left = jail::remove_all_left(&prefix);
-    if left > 0 {
-        tracing::info!(left, "removed cgroups that a killed service has left");
-    }
+    remove_left(&prefix);
     let vmm = backend::chosen(global, &HostFacts::get(global))?;
     let found = Found::now(vmm.identity().acceleration == Acceleration::Tcg);
     let authority = config.api.needs_tokens().then(|| authority(&data)).transpose()?;
@@ -127,20 +125,15 @@ pub(super) async fn run(args: &ApiArgs, global: &Global, sockets: Sockets) -> Re
     let telemetry = telemetry.transpose().map_err(Failure::usage)?;
     let metrics = Arc::new(Metrics::new());
     let pool = Pool::start(Arc::new(engine), given::limits(config, found), Arc::clone(&metrics) as Arc<_>);
-    let jobs = match given::jobs(config, &jobs_database, configured_secret(config)?) {
-        Some(settings) => {
-            let traces = telemetry.clone().map(|telemetry| telemetry as Arc<dyn Traces>);
-            Some(Jobs::start(settings, pool.clone(), &metrics, traces).await.or_fail()?)
-        }
-        None => None,
-    };
+    let traces = telemetry.clone().map(|telemetry| telemetry as Arc<dyn Traces>);
+    let jobs = start_jobs(config, &jobs_database, &pool, &metrics, traces.clone()).await?;
     let connections = given::connections(config);
     let service = Service::new(Settings {
         pool: pool.clone(),
         authority,
         policy: given::policy(config),
         metrics,
-        traces: telemetry.clone().map(|telemetry| telemetry as Arc<dyn Traces>),
+        traces,
         connections: connections.clone(),
         jobs,
         administration: Some(Arc::new(ByCommands::new(global)?)),
@@ -199,6 +192,26 @@ pub(super) async fn run(args: &ApiArgs, global: &Global, sockets: Sockets) -> Re
         return Err(Failure::host(anyhow!("some microVMs did not end")));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Removes the cgroups that a killed service has left.
+fn remove_left(prefix: &str) {
+    let left = jail::remove_all_left(prefix);
+    if left > 0 {
+        tracing::info!(left, "removed cgroups that a killed service has left");
+    }
+}
+
+/// Goes on with the jobs that there are, and takes more, where the configuration has jobs.
+async fn start_jobs(
+    config: &Config,
+    database: &Path,
+    pool: &Pool,
+    metrics: &Arc<Metrics>,
+    traces: Option<Arc<dyn Traces>>,
+) -> Result<Option<Jobs>, Failure> {
+    let Some(settings) = given::jobs(config, database, configured_secret(config)?) else { return Ok(None) };
+    Jobs::start(settings, pool.clone(), metrics, traces).await.or_fail().map(Some)
 }
 
 /// The configuration of a service that listens at these addresses, where it was given some: what else depends on the address
