@@ -198,7 +198,8 @@ mod tests {
 
     #[test]
     fn everything_that_a_kill_may_not_do_is_found() {
-        let cases: [(&str, fn(&mut Facts)); 12] = [
+        type Case = (&'static str, fn(&mut Facts));
+        let cases: [Case; 12] = [
             ("job-1 was accepted, and is lost", |facts| _ = facts.shown.remove(1)),
             ("job-1 was never reported", |facts| _ = facts.reports.remove(1)),
             ("twice, with no kill between", |facts| facts.reports.push(report(1, 0))),
