@@ -274,6 +274,12 @@ impl Pool {
         best.or_else(any).unwrap_or(MachineSpec { memory_mib: wanted, ..usual })
     }
 
+    /// Whether there is a snapshot with at least so much memory, in MiB.
+    pub fn restores(&self, language: &store::Language, memory_mib: u32) -> bool {
+        let inner = self.shared.lock();
+        inner.snapshots.usable().any(|key| key.language == *language && key.machine.memory_mib >= memory_mib)
+    }
+
     /// Looks for new snapshots now instead of in a moment.
     pub fn look_for_snapshots(&self) {
         self.shared.look.notify_one();

@@ -314,9 +314,10 @@ pub(crate) fn understand(run: RunCode, shared: &Shared, policy: &Policy) -> Resu
         args: Vec::new(),
         stdin: run.stdin.unwrap_or_default(),
         timeout,
-        // A limit and no need: there is no more than the most.
+        // A limit and no need, which training pipelines always send: worth a larger snapshot, and no boot.
         memory_mib: memory
-            .map(|mib| mib.min(policy.most_memory_mib).clamp(*MEMORY_MIB.start(), *MEMORY_MIB.end())),
+            .map(|mib| mib.min(policy.most_memory_mib).clamp(*MEMORY_MIB.start(), *MEMORY_MIB.end()))
+            .filter(|mib| shared.pool.restores(&language.name, *mib)),
         fetch: wanted.0.keys().map(|name| literal(name)).collect(),
     })
     .map_err(|error| refused(plain(error)))?;
