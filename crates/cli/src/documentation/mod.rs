@@ -206,7 +206,7 @@ fn variables_of_flags(command: &Command) -> BTreeSet<String> {
 
 #[test]
 fn keys_and_variables_that_are_named_are_there() {
-    const FILES: [&str; 6] = ["rs", "md", "json", "toml", "sqlite3", "yaml"];
+    const FILES: [&str; 8] = ["rs", "md", "json", "toml", "sqlite3", "yaml", "js", "css"];
     let nothing = Source::Usual("/nonexistent".into());
     let known = resolve(&Flags::default(), &Environment::of(&[]), &nothing).entries;
     let of_flags = variables_of_flags(&command_line());
