@@ -26,8 +26,13 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// no less than what passes.
 const PRINTS_THEN_SLEEPS: &str = "import time\nprint(time.time_ns(), flush=True)\ntime.sleep(0.5)";
 
-/// Writes so many times 64 KiB.
-const FLOOD: &str = "import sys\nfor _ in range(COUNT): sys.stdout.buffer.write(b'x' * 65536)";
+/// Writes so many times 64 KiB, once the pool has put another microVM into the place of this one: a restore takes memory,
+/// too.
+const FLOOD: &str = "\
+import sys, time
+time.sleep(10)
+for _ in range(COUNT): sys.stdout.buffer.write(b'x' * 65536)
+";
 
 /// How much is read before memory is looked at: by then whatever takes part in a stream has its buffers.
 const SETTLED_BYTES: usize = 8 << 20;
@@ -84,14 +89,17 @@ impl Streaming {
         let count = bytes.div_ceil(64 << 10);
         let code = FLOOD.replace("COUNT", &count.to_string());
         let request = json!({ "language": "python", "code": code, "timeout": 300 });
-        let since = Instant::now();
+        let mut since = None;
         let mut events = connection.stream(programs::PATH, &request).await?;
         let mut before: Option<(u64, BTreeMap<u32, u64>)> = None;
         let mut looked = 0;
         let mut result = None;
         while let Some(event) = events.next().await? {
             match event.name.as_str() {
-                "stdout" => self.bytes += event.data["text"].as_str().map_or(0, str::len),
+                "stdout" => {
+                    since = since.or(Some(event.arrived));
+                    self.bytes += event.data["text"].as_str().map_or(0, str::len);
+                }
                 "result" => result = Some(event.data),
                 _ => {}
             }
@@ -99,7 +107,7 @@ impl Streaming {
                 continue;
             }
             looked = self.bytes;
-            let now = (process.resident_bytes().context("the service has ended")?, resident(process));
+            let now = (process.resident_bytes().context("the service has ended")?, own_memory(process));
             let Some(before) = &before else {
                 before = Some(now);
                 continue;
@@ -111,7 +119,7 @@ impl Streaming {
             };
             self.all = self.all.max(sum(&now.1).saturating_sub(sum(&before.1)));
         }
-        self.took = since.elapsed();
+        self.took = since.map(|since: Instant| since.elapsed()).unwrap_or_default();
         let result = result.context("a stream without a result")?;
         ensure!(result["exitCode"] == 0, "the program ended with {result}");
         if self.bytes != count << 16 {
@@ -149,8 +157,8 @@ impl Streaming {
     }
 }
 
-/// The memory of the service and of what it has started, by process.
-fn resident(process: &Process) -> BTreeMap<u32, u64> {
+/// The memory of their own of the service and of what it has started, by process.
+fn own_memory(process: &Process) -> BTreeMap<u32, u64> {
     let all = std::iter::once(process.clone()).chain(process.descendants());
-    all.filter_map(|process| Some((process.id, process.resident_bytes()?))).collect()
+    all.filter_map(|process| Some((process.id, process.anonymous_bytes()?))).collect()
 }
