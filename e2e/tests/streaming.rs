@@ -117,6 +117,27 @@ fn a_program_waits_for_who_reads_slowly_and_ends_in_time_where_nobody_does() {
 }
 
 #[test]
+fn a_client_that_reads_nothing_keeps_no_microvm() {
+    let host = TestHost::prepared().copy();
+    let service = Service::start(&host, &[]).unwrap();
+    let code = "import sys\nwhile True: sys.stdout.buffer.write(b'x' * 65536)";
+    let request = json!({ "language": "python", "code": code, "timeout": 1 }).to_string();
+    let mut stream = std::net::TcpStream::connect(service.address()).unwrap();
+    write!(
+        stream,
+        "POST /api/v1/run HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\
+         Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{request}",
+        request.len()
+    )
+    .unwrap();
+    eventually("it runs", PATIENCE, || service.status("/running") == 1).unwrap();
+    // The program's time, and what the host waits for a report; the connection itself may stand for longer.
+    eventually("its microVM is ended", Duration::from_secs(50), || service.status("/running") == 0).unwrap();
+    drop(stream);
+    assert_eq!(service.stop().unwrap().code, 0);
+}
+
+#[test]
 fn a_stream_without_output_says_that_it_lives() {
     let host = TestHost::prepared().copy();
     let service = Service::start(&host, &[]).unwrap();

@@ -99,10 +99,26 @@ async fn check(parts: &Parts, shared: &Shared) -> Result<Operations, ApiError> {
 
 /// Fails where a browser may have sent it for a page that is not this service's own.
 fn no_page_of_others(method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<(), ApiError> {
-    let refused = |what: &str| {
-        Err(ApiError::NotAllowed(format!("without tokens only programs on this machine may do this: {what}")))
-    };
-    let value = |name| headers.get(name).map(|value| value.to_str().unwrap_or_default());
+    no_site_of_others(uri, headers)?;
+    let media_type = text(headers, &CONTENT_TYPE).and_then(|value| value.split(';').next());
+    let is_json = media_type.unwrap_or_default().trim().eq_ignore_ascii_case("application/json");
+    if method == Method::POST && !is_json && !headers.contains_key(REQUESTED_WITH) {
+        return refused("send Content-Type: application/json");
+    }
+    Ok(())
+}
+
+fn refused(what: &str) -> Result<(), ApiError> {
+    Err(ApiError::NotAllowed(format!("without tokens only programs on this machine may do this: {what}")))
+}
+
+fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
+    headers.get(name).map(|value| value.to_str().unwrap_or_default())
+}
+
+/// The same, as far as browsers of today say where it comes from: whatever media type it has.
+pub(crate) fn no_site_of_others(uri: &Uri, headers: &HeaderMap) -> Result<(), ApiError> {
+    let value = |name| text(headers, &name);
     let host = value(HOST).unwrap_or_default();
     let named = uri.authority().map(axum::http::uri::Authority::as_str);
     if ![Some(host), named].into_iter().flatten().all(is_own) {
@@ -118,11 +134,6 @@ fn no_page_of_others(method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<
     }
     if value(FETCH_SITE).is_some_and(|site| !matches!(site, "same-origin" | "none")) {
         return refused("web pages of others may not (Sec-Fetch-Site)");
-    }
-    let media_type = value(CONTENT_TYPE).and_then(|value| value.split(';').next()).unwrap_or_default();
-    let is_json = media_type.trim().eq_ignore_ascii_case("application/json");
-    if method == Method::POST && !is_json && !headers.contains_key(REQUESTED_WITH) {
-        return refused("send Content-Type: application/json");
     }
     Ok(())
 }

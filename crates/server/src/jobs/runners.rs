@@ -255,9 +255,9 @@ impl Drop for Listed<'_> {
 fn end(outcome: &Outcome) -> End {
     match serde_json::to_vec(&outcome.answer) {
         Ok(result) if result.len() <= MAX_RESULT_BYTES => End::Done(result),
-        Ok(_) => {
-            End::Failed(format!("E007: invalid request: its answer is longer than {MAX_RESULT_BYTES} bytes"))
-        }
+        Ok(_) => End::Failed(format!(
+            "E007: invalid request: its answer is longer than {MAX_RESULT_BYTES} bytes: ask for fewer executions, or less of files"
+        )),
         Err(_) => End::Failed("E010: internal error".to_owned()),
     }
 }

@@ -440,3 +440,29 @@ async fn a_callback_that_leads_to_a_forbidden_address_is_given_up_without_saying
     assert!(error.starts_with("localhost is no public address") && !error.contains("127."), "{error}");
     assert_eq!(job["callback"]["attempts"], 1);
 }
+
+#[tokio::test]
+async fn without_tokens_web_pages_of_others_leave_see_and_forget_no_job() {
+    let lab = Lab::new().await;
+    let body = json!({ "request": { "language": "python", "code": "print a" } }).to_string();
+    let json = ("content-type", "application/json");
+    for headers in [
+        vec![("host", "localhost"), json, ("origin", "http://evil.example")],
+        vec![("host", "evil.example:8080"), json],
+        vec![("host", "localhost"), ("content-type", "text/plain"), ("sec-fetch-site", "cross-site")],
+    ] {
+        for (method, path) in [
+            ("POST", "/api/v1/jobs"),
+            ("GET", "/api/v1/jobs"),
+            ("GET", "/api/v1/jobs/x"),
+            ("DELETE", "/api/v1/jobs/x"),
+        ] {
+            let answer = lab.ask_with(method, path, &body, &headers).await;
+            assert_eq!(answer.status, StatusCode::FORBIDDEN, "{method} {path} {headers:?}: {answer:?}");
+        }
+    }
+    let answer = lab
+        .ask_with("POST", "/api/v1/jobs", &body, &[("host", "127.0.0.1:8080"), ("content-type", "x")])
+        .await;
+    assert_eq!(answer.status, StatusCode::ACCEPTED, "whatever media type curl says: {answer:?}");
+}

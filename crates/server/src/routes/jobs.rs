@@ -6,10 +6,10 @@ use axum::{
     Extension, Json,
     body::Body,
     extract::{
-        ConnectInfo, Path, Query, State,
+        ConnectInfo, FromRequestParts, Path, Query, State,
         rejection::{PathRejection, QueryRejection},
     },
-    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header::LOCATION},
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header::LOCATION, request::Parts},
     response::{IntoResponse as _, Response},
 };
 use engine::{Request, request};
@@ -20,7 +20,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::{bad_query, run::check_policy};
 use crate::{
-    administrator::invalid,
+    administrator::{invalid, no_site_of_others},
     body::Received,
     caller::Asker,
     error::ApiError,
@@ -88,7 +88,7 @@ fn seconds<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<u
          headers(("Location" = String, description = "Where it can be followed"))),
         (status = 400, description = "E006, E007: not a request that can be run, or not a URL that can be told", body = Failed),
         (status = 401, description = "E003, E004: token invalid or missing", body = Failed),
-        (status = 403, description = "E011: the token does not allow it", body = Failed),
+        (status = 403, description = "E011: the token does not allow it; or, where none is asked for, it may come from a web page of others", body = Failed),
         (status = 404, description = "E012: there are no jobs here", body = Failed),
         (status = 408, description = "E001: the body did not come in time", body = Failed),
         (status = 413, description = "E005, E007: stdin, or the whole request, too long", body = Failed),
@@ -109,12 +109,39 @@ pub(super) async fn create(
     let peer = peer(connection.as_deref());
     let answered = async {
         let asker = Asker::of(&shared, &headers, &uri, peer).await?;
+        may_ask(&asker, &uri, &headers)?;
         take(&shared, &asker, &trace_id, &headers, body).await
     };
     match answered.await {
         Ok(Taken { job, was_known: true }) => Json(job).into_response(),
         Ok(Taken { job, was_known: false }) => accepted(job),
         Err(error) => error.respond(&trace_id),
+    }
+}
+
+/// Whoever asks about jobs: without tokens that is everybody, and jobs are kept, hold what others asked for, and are told of
+/// to other hosts. So no web page of others is let in.
+pub(super) struct JobAsker(Asker);
+
+impl FromRequestParts<Arc<Shared>> for JobAsker {
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut Parts, shared: &Arc<Shared>) -> Result<Self, Response> {
+        let asker = Asker::from_request_parts(parts, shared).await?;
+        match may_ask(&asker, &parts.uri, &parts.headers) {
+            Ok(()) => Ok(Self(asker)),
+            Err(error) => {
+                let trace_id = parts.extensions.get::<TraceId>().cloned().unwrap_or_else(TraceId::new);
+                Err(error.respond(&trace_id))
+            }
+        }
+    }
+}
+
+fn may_ask(asker: &Asker, uri: &Uri, headers: &HeaderMap) -> Result<(), ApiError> {
+    match asker {
+        Asker::Token(_) => Ok(()),
+        Asker::Anybody(_) => no_site_of_others(uri, headers),
     }
 }
 
@@ -239,6 +266,7 @@ pub(super) struct Which {
         (status = 200, description = "A page of jobs", body = JobPage),
         (status = 400, description = "E007: not a filter", body = Failed),
         (status = 401, description = "E003, E004: token invalid or missing", body = Failed),
+        (status = 403, description = "E011: where no token is asked for, it may come from a web page of others", body = Failed),
         (status = 404, description = "E012: there are no jobs here", body = Failed),
         (status = 503, description = "E010: jobs, or tokens, cannot be read now", body = Failed),
     )
@@ -246,7 +274,7 @@ pub(super) struct Which {
 pub(super) async fn list(
     State(shared): State<Arc<Shared>>,
     Extension(trace_id): Extension<TraceId>,
-    asker: Asker,
+    JobAsker(asker): JobAsker,
     query: Result<Query<Which>, QueryRejection>,
 ) -> Response {
     let answer = async {
@@ -291,6 +319,7 @@ pub(super) struct Wait {
         (status = 200, description = "The job", body = Job),
         (status = 400, description = "E007: not a number of seconds", body = Failed),
         (status = 401, description = "E003, E004: token invalid or missing", body = Failed),
+        (status = 403, description = "E011: where no token is asked for, it may come from a web page of others", body = Failed),
         (status = 404, description = "E012: there is none of the caller's, or it was forgotten", body = Failed),
         (status = 503, description = "E010: jobs, or tokens, cannot be read now", body = Failed),
     )
@@ -298,7 +327,7 @@ pub(super) struct Wait {
 pub(super) async fn one(
     State(shared): State<Arc<Shared>>,
     Extension(trace_id): Extension<TraceId>,
-    asker: Asker,
+    JobAsker(asker): JobAsker,
     id: Result<Path<String>, PathRejection>,
     query: Result<Query<Wait>, QueryRejection>,
 ) -> Response {
@@ -328,6 +357,7 @@ pub(super) async fn one(
         (status = 200, description = "It is cancelled; its microVM ends now, if it has one", body = Job),
         (status = 204, description = "It had ended, and is forgotten"),
         (status = 401, description = "E003, E004: token invalid or missing", body = Failed),
+        (status = 403, description = "E011: where no token is asked for, it may come from a web page of others", body = Failed),
         (status = 404, description = "E012: there is none of the caller's, or it was forgotten", body = Failed),
         (status = 503, description = "E010: jobs, or tokens, cannot be read now", body = Failed),
     )
@@ -335,7 +365,7 @@ pub(super) async fn one(
 pub(super) async fn remove(
     State(shared): State<Arc<Shared>>,
     Extension(trace_id): Extension<TraceId>,
-    asker: Asker,
+    JobAsker(asker): JobAsker,
     id: Result<Path<String>, PathRejection>,
 ) -> Response {
     let answer = async {

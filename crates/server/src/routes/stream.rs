@@ -28,9 +28,10 @@ use engine::{
     Outcome, Request, RequestError, Utf8,
     live::{Event as Happened, Live},
 };
-use futures_util::{Stream, future::BoxFuture, stream};
+use futures_util::{Stream, stream};
 use serde::Serialize;
 use tokio::sync::mpsc;
+use tokio_util::task::AbortOnDropHandle;
 use tracing::{Instrument as _, Span};
 
 use super::run::{Asked, answer};
@@ -83,7 +84,8 @@ pub(super) async fn respond(
     };
     let mut running = Running {
         events,
-        answered: Some(Box::pin(answered.instrument(Span::current()))),
+        // By itself, so that its deadlines hold whoever reads: a client that does not is no reason to keep a microVM.
+        answered: Some(AbortOnDropHandle::new(tokio::spawn(answered.instrument(Span::current())))),
         ended: None,
         to_tell: VecDeque::new(),
         decoded: Decoded::default(),
@@ -106,7 +108,7 @@ pub(super) async fn respond(
 /// A request whose answer is on its way.
 struct Running {
     events: mpsc::Receiver<Happened>,
-    answered: Option<BoxFuture<'static, Result<String, ApiError>>>,
+    answered: Option<AbortOnDropHandle<Result<String, ApiError>>>,
     ended: Option<Result<String, ApiError>>,
     to_tell: VecDeque<Event>,
     decoded: Decoded,
@@ -141,7 +143,7 @@ impl Running {
                         self.happened(event);
                     }
                     self.tell_written(None);
-                    self.ended = Some(ended);
+                    self.ended = Some(ended.unwrap_or_else(|fault| Err(ApiError::Internal(fault.to_string()))));
                 }
             }
         }

@@ -22,13 +22,14 @@ use engine::{
     answer::signal_number,
     live::{Event, Input, Live, Stream},
 };
-use futures_util::{FutureExt as _, future::BoxFuture};
 use serde::de::{IgnoredAny, MapAccess};
 use serde_json::{Value, json};
 use tokio::{
     sync::mpsc,
     time::{Instant, timeout, timeout_at},
 };
+use tokio_util::task::AbortOnDropHandle;
+use tracing::{Instrument as _, Span};
 
 use super::{
     Runtime,
@@ -158,15 +159,19 @@ impl Session {
             Err(error) => return End::Error(ApiError::Request(error).plain(&self.trace_id)),
         };
         let (mut live, events, input) = Live::interactive();
-        let asked = Asked { headers: &self.headers, uri: &self.uri, peer: self.peer };
-        let understood = |body: &[u8], _: &Shared| {
-            understand(body, &runtimes, &self.limits, &policy).map(|understood| understood.request)
-        };
+        let (shared, trace_id, limits) =
+            (Arc::clone(&self.shared), self.trace_id.clone(), self.limits.clone());
+        let (headers, uri, peer) = (self.headers.clone(), self.uri.clone(), self.peer);
         let running = async move {
-            answer(&self.shared, &self.trace_id, asked, Body::from(init), understood, Some(&mut live)).await
+            let asked = Asked { headers: &headers, uri: &uri, peer };
+            let understood = |body: &[u8], _: &Shared| {
+                understand(body, &runtimes, &limits, &policy).map(|understood| understood.request)
+            };
+            answer(&shared, &trace_id, asked, Body::from(init), understood, Some(&mut live)).await
         };
-        let program =
-            Program { events, input, running: running.boxed(), text: [Utf8::default(), Utf8::default()] };
+        // By itself, so that its deadlines hold whoever reads.
+        let running = AbortOnDropHandle::new(tokio::spawn(running.instrument(Span::current())));
+        let program = Program { events, input, running, text: [Utf8::default(), Utf8::default()] };
         match program.attend(socket, &runtime).await {
             Ok(outcome) => match outcome {
                 Ok(Outcome { answer: Answer::One(mut execution), .. }) => {
@@ -188,14 +193,14 @@ impl Session {
 }
 
 /// A program that runs, or is to.
-struct Program<'a> {
+struct Program {
     events: mpsc::Receiver<Event>,
     input: mpsc::Sender<Input>,
-    running: BoxFuture<'a, Result<Outcome, ApiError>>,
+    running: AbortOnDropHandle<Result<Outcome, ApiError>>,
     text: [Utf8; 2],
 }
 
-impl Program<'_> {
+impl Program {
     /// Passes on what either says until the program's end.
     async fn attend(
         mut self,
@@ -209,7 +214,9 @@ impl Program<'_> {
             // In turn, or a client could not stop a program that writes all the time.
             tokio::select! {
                 Some(event) = self.events.recv() => self.tell(socket, event, runtime).await?,
-                outcome = &mut self.running => break outcome,
+                outcome = &mut self.running => {
+                    break outcome.unwrap_or_else(|fault| Err(ApiError::Internal(fault.to_string())));
+                }
                 permit = input.reserve(), if waiting.is_some() => {
                     if let (Ok(permit), Some(input)) = (permit, waiting.take()) {
                         permit.send(input);
