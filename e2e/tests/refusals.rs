@@ -86,7 +86,7 @@ fn a_request_with_a_fault_is_e007_and_the_fault_is_named() {
         (json!({ "language": "python" }), "files: missing (or code, for a single file)"),
         (
             python(&json!({ "colour": "red" })),
-            "colour: unknown field `colour`, expected one of `language`, `stdin`, `files`, `code`, `args`, `timeout`, `memory_mb`",
+            "colour: unknown field `colour`, expected one of `language`, `stdin`, `files`, `code`, `args`, `timeout`, `memory_mb`, `fetch`",
         ),
         (
             python(&json!({ "files": [{ "name": "main.py", "content": "" }] })),

@@ -81,17 +81,28 @@ impl Sender {
     ) -> Result<Self, reqwest::Error> {
         // Nothing where the program has installed one already.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let resolver = JudgingResolver { lookup, allowed: Arc::clone(&allowed) };
-        let client = Client::builder()
-            .dns_resolver(Arc::new(resolver))
-            // A proxy would connect to what nobody has judged.
-            .no_proxy()
-            .redirect(Policy::none())
-            .referer(false)
-            // Each attempt is judged anew.
-            .pool_max_idle_per_host(0)
-            .user_agent(concat!("llm-firecracker/", env!("CARGO_PKG_VERSION")))
-            .build()?;
+        let resolver = Arc::new(JudgingResolver { lookup, allowed: Arc::clone(&allowed) });
+        let builder = || {
+            Client::builder()
+                .dns_resolver(Arc::clone(&resolver))
+                // A proxy would connect to what nobody has judged.
+                .no_proxy()
+                .redirect(Policy::none())
+                .referer(false)
+                // Each attempt is judged anew.
+                .pool_max_idle_per_host(0)
+                .user_agent(concat!("llm-firecracker/", env!("CARGO_PKG_VERSION")))
+        };
+        let client = match builder().build() {
+            // A host without certificates can do all else: there no server's name is believed.
+            Err(error) => {
+                let error = engine::chain(&error);
+                let hint = "install ca-certificates, and start the service again";
+                tracing::warn!(error, hint, "callbacks by https will fail");
+                builder().tls_certs_only([]).build()?
+            }
+            Ok(client) => client,
+        };
         Ok(Self { client, allowed, secret, deadline })
     }
 
