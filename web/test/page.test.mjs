@@ -71,8 +71,20 @@ async function write(page, program) {
 
 async function execute(page, program, words = "Exit status 0") {
   await write(page, program);
+  // Watched by the page itself: a run may be over before anybody else has looked.
+  const begun = page.evaluate(
+    () =>
+      new Promise((resolve) => {
+        const run = document.querySelector("#run");
+        new MutationObserver((_, observer) => {
+          if (!run.hasAttribute("aria-disabled")) return;
+          observer.disconnect();
+          resolve();
+        }).observe(run, { attributes: true });
+      }),
+  );
   await page.click("#run");
-  await page.waitForSelector("#run[aria-disabled]");
+  await begun;
   await page.waitForSelector("#run:not([aria-disabled])");
   if (words) assert.equal(await text(page, "#state"), words, await text(page, "#output"));
 }
