@@ -6,13 +6,13 @@
 //! such pages cannot give.
 
 use std::{
-    net::{IpAddr, Ipv6Addr, SocketAddr},
+    net::{IpAddr, Ipv6Addr},
     sync::Arc,
 };
 
 use axum::{
     body::Body,
-    extract::{ConnectInfo, FromRequestParts},
+    extract::FromRequestParts,
     http::{
         HeaderMap, HeaderName, Method, Uri,
         header::{CONTENT_TYPE, HOST, ORIGIN},
@@ -24,10 +24,10 @@ use engine::{RequestError, request::from_json_object};
 use serde::de::DeserializeOwned;
 
 use crate::{
-    caller::Asker,
+    caller::{Asker, Envelope},
     error::ApiError,
     operations::{Operations, Task},
-    service::{Shared, peer},
+    service::Shared,
     trace::TraceId,
 };
 
@@ -88,8 +88,7 @@ impl Administrator {
 }
 
 async fn check(parts: &Parts, shared: &Shared) -> Result<Operations, ApiError> {
-    let connection = parts.extensions.get::<ConnectInfo<SocketAddr>>();
-    match Asker::of(shared, &parts.headers, &parts.uri, peer(connection)).await? {
+    match Asker::of(shared, &Envelope::of(parts)).await? {
         Asker::Token(caller) => caller.allows_administration()?,
         Asker::Anybody(_) => no_page_of_others(&parts.method, &parts.uri, &parts.headers)?,
     }
@@ -124,18 +123,23 @@ pub(crate) fn no_site_of_others(uri: &Uri, headers: &HeaderMap) -> Result<(), Ap
     if ![Some(host), named].into_iter().flatten().all(is_own) {
         return refused("name the service by its address or as localhost");
     }
-    if let Some(origin) = value(ORIGIN) {
-        let is_ours = ["http://", "https://"].iter().any(|scheme| {
-            origin.strip_prefix(scheme).is_some_and(|authority| authority.eq_ignore_ascii_case(host))
-        });
-        if !is_ours {
-            return refused("web pages of others may not (Origin)");
-        }
+    if is_of_other_origin(headers) {
+        return refused("web pages of others may not (Origin)");
     }
     if value(FETCH_SITE).is_some_and(|site| !matches!(site, "same-origin" | "none")) {
         return refused("web pages of others may not (Sec-Fetch-Site)");
     }
     Ok(())
+}
+
+/// Whether a browser says that it asks for a page that does not come from here.
+pub(crate) fn is_of_other_origin(headers: &HeaderMap) -> bool {
+    let host = text(headers, &HOST).unwrap_or_default();
+    text(headers, &ORIGIN).is_some_and(|origin| {
+        !["http://", "https://"].iter().any(|scheme| {
+            origin.strip_prefix(scheme).is_some_and(|authority| authority.eq_ignore_ascii_case(host))
+        })
+    })
 }
 
 /// Whether `host[:port]` is a name that nobody else can make lead here.

@@ -1,6 +1,7 @@
 //! Who asks: the token of a request, and what it allows.
 
 use std::{
+    convert::Infallible,
     net::{IpAddr, SocketAddr},
     sync::Arc,
 };
@@ -15,7 +16,7 @@ use vmm::spec::MachineSpec;
 
 use crate::{
     error::ApiError,
-    service::{Shared, peer},
+    service::Shared,
     tokens::{Caller, Permit},
     trace::TraceId,
 };
@@ -25,6 +26,30 @@ const ACCESS_TOKEN: HeaderName = HeaderName::from_static("x-access-token");
 
 /// The parameter for one in the query.
 const ACCESS_TOKEN_PARAMETER: &str = "access_token";
+
+/// How a request came, besides its body.
+#[derive(Clone, Debug)]
+pub(crate) struct Envelope {
+    pub(crate) headers: HeaderMap,
+    pub(crate) uri: Uri,
+    pub(crate) peer: Option<IpAddr>,
+}
+
+impl Envelope {
+    /// Of a request whose head is at hand.
+    pub(crate) fn of(parts: &Parts) -> Self {
+        let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(peer)| peer.ip());
+        Self { headers: parts.headers.clone(), uri: parts.uri.clone(), peer }
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for Envelope {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        Ok(Self::of(parts))
+    }
+}
 
 /// Who asks.
 #[derive(Clone, Debug)]
@@ -41,8 +66,7 @@ impl FromRequestParts<Arc<Shared>> for Asker {
     type Rejection = Response;
 
     async fn from_request_parts(parts: &mut Parts, shared: &Arc<Shared>) -> Result<Self, Response> {
-        let address = peer(parts.extensions.get::<ConnectInfo<SocketAddr>>());
-        let asked = Self::of(shared, &parts.headers, &parts.uri, address).await;
+        let asked = Self::of(shared, &Envelope::of(parts)).await;
         asked.map_err(|error| {
             let trace_id = parts.extensions.get::<TraceId>().cloned().unwrap_or_else(TraceId::new);
             error.respond(&trace_id)
@@ -52,14 +76,9 @@ impl FromRequestParts<Arc<Shared>> for Asker {
 
 impl Asker {
     /// Of a request.
-    pub(crate) async fn of(
-        shared: &Shared,
-        headers: &HeaderMap,
-        uri: &Uri,
-        peer: Option<IpAddr>,
-    ) -> Result<Self, ApiError> {
-        let Some(authority) = &shared.authority else { return Ok(Self::Anybody(peer)) };
-        let presented = presented(headers, uri);
+    pub(crate) async fn of(shared: &Shared, envelope: &Envelope) -> Result<Self, ApiError> {
+        let Some(authority) = &shared.authority else { return Ok(Self::Anybody(envelope.peer)) };
+        let presented = presented(&envelope.headers, &envelope.uri);
         Ok(Self::Token(Arc::new(authority.authenticate(presented.as_deref()).await?)))
     }
 

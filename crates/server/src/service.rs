@@ -1,7 +1,6 @@
 //! The service: what its routes share, and what happens around each of them.
 
 use std::{
-    net::{IpAddr, SocketAddr},
     panic::AssertUnwindSafe,
     sync::{Arc, PoisonError, RwLock},
     time::{Duration, Instant},
@@ -9,7 +8,7 @@ use std::{
 
 use axum::{
     Extension, Router,
-    extract::{ConnectInfo, MatchedPath, Request, State},
+    extract::{MatchedPath, Request, State},
     http::{HeaderValue, Method},
     middleware::{Next, from_fn_with_state},
     response::Response,
@@ -183,11 +182,6 @@ fn answer(shared: &Shared, span: &Span, trace_id: &TraceId, answered: Answered) 
     });
     shared.metrics.answered(HttpAnswered { route, method, status, took }, &trace_id.0);
     response
-}
-
-/// The address of whoever asks.
-pub(crate) fn peer(connection: Option<&ConnectInfo<SocketAddr>>) -> Option<IpAddr> {
-    connection.map(|ConnectInfo(address)| address.ip())
 }
 
 async fn not_found(Extension(trace_id): Extension<TraceId>) -> Response {

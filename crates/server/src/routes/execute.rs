@@ -1,23 +1,23 @@
 //! `POST /api/v1/execute`: one program, one stdin, a flat answer.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::sync::Arc;
 
 use axum::{
     Extension, Json,
     body::Body,
-    extract::{ConnectInfo, State},
-    http::{HeaderMap, Uri},
+    extract::State,
     response::{IntoResponse as _, Response},
 };
 use engine::{Outcome, Request, RequestError, request::Stdin};
 
 use super::{
-    run::{Asked, answer, text, understood},
-    stream::{self, Asking},
+    run::{answer, text, understood},
+    stream,
 };
 use crate::{
+    caller::Envelope,
     error::ApiError,
-    service::{Shared, peer},
+    service::Shared,
     trace::TraceId,
     types::{ExecuteAnswer, Failed},
 };
@@ -48,19 +48,14 @@ use crate::{
 pub(super) async fn execute(
     State(shared): State<Arc<Shared>>,
     Extension(trace_id): Extension<TraceId>,
-    connection: Option<Extension<ConnectInfo<SocketAddr>>>,
-    headers: HeaderMap,
-    uri: Uri,
+    envelope: Envelope,
     body: Body,
 ) -> Response {
-    let peer = peer(connection.as_deref());
-    if stream::is_wanted(&headers) {
-        let asking = Asking { headers, uri, peer, body };
+    if stream::is_wanted(&envelope.headers) {
         let render = |outcome| text(&flat(outcome)?);
-        return stream::respond(shared, trace_id, asking, only_one, render).await;
+        return stream::respond(shared, trace_id, (envelope, body), only_one, render).await;
     }
-    let asked = Asked { headers: &headers, uri: &uri, peer };
-    match answer(&shared, &trace_id, asked, body, only_one, None).await.and_then(flat) {
+    match answer(&shared, &trace_id, &envelope, body, only_one, None).await.and_then(flat) {
         Ok(answer) => Json(answer).into_response(),
         Err(error) => error.respond(&trace_id),
     }

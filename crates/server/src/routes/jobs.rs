@@ -1,15 +1,15 @@
 //! `/api/v1/jobs`: requests that are accepted now and run when there is room.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     Extension, Json,
     body::Body,
     extract::{
-        ConnectInfo, FromRequestParts, Path, Query, State,
+        FromRequestParts, Path, Query, State,
         rejection::{PathRejection, QueryRejection},
     },
-    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header::LOCATION, request::Parts},
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header::LOCATION, request::Parts},
     response::{IntoResponse as _, Response},
 };
 use engine::{Request, request};
@@ -25,7 +25,7 @@ use crate::{
     caller::Asker,
     error::ApiError,
     jobs::{Asked, Filter, IfInterrupted, Job, JobPage, JobState, Jobs, Key, Removed, Taken, Viewer},
-    service::{Shared, peer},
+    service::Shared,
     tokens::Permit,
     trace::TraceId,
     types::Failed,
@@ -101,18 +101,11 @@ fn seconds<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<u
 pub(super) async fn create(
     State(shared): State<Arc<Shared>>,
     Extension(trace_id): Extension<TraceId>,
-    connection: Option<Extension<ConnectInfo<SocketAddr>>>,
+    JobAsker(asker): JobAsker,
     headers: HeaderMap,
-    uri: Uri,
     body: Body,
 ) -> Response {
-    let peer = peer(connection.as_deref());
-    let answered = async {
-        let asker = Asker::of(&shared, &headers, &uri, peer).await?;
-        may_ask(&asker, &uri, &headers)?;
-        take(&shared, &asker, &trace_id, &headers, body).await
-    };
-    match answered.await {
+    match take(&shared, &asker, &trace_id, &headers, body).await {
         Ok(Taken { job, was_known: true }) => Json(job).into_response(),
         Ok(Taken { job, was_known: false }) => accepted(job),
         Err(error) => error.respond(&trace_id),
@@ -128,20 +121,14 @@ impl FromRequestParts<Arc<Shared>> for JobAsker {
 
     async fn from_request_parts(parts: &mut Parts, shared: &Arc<Shared>) -> Result<Self, Response> {
         let asker = Asker::from_request_parts(parts, shared).await?;
-        match may_ask(&asker, &parts.uri, &parts.headers) {
-            Ok(()) => Ok(Self(asker)),
-            Err(error) => {
-                let trace_id = parts.extensions.get::<TraceId>().cloned().unwrap_or_else(TraceId::new);
-                Err(error.respond(&trace_id))
-            }
-        }
-    }
-}
-
-fn may_ask(asker: &Asker, uri: &Uri, headers: &HeaderMap) -> Result<(), ApiError> {
-    match asker {
-        Asker::Token(_) => Ok(()),
-        Asker::Anybody(_) => no_site_of_others(uri, headers),
+        let may = match asker {
+            Asker::Token(_) => Ok(()),
+            Asker::Anybody(_) => no_site_of_others(&parts.uri, &parts.headers),
+        };
+        may.map(|()| Self(asker)).map_err(|error| {
+            let trace_id = parts.extensions.get::<TraceId>().cloned().unwrap_or_else(TraceId::new);
+            error.respond(&trace_id)
+        })
     }
 }
 

@@ -27,10 +27,7 @@ use std::sync::Arc;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use self::place::{Place, bad_query, bucket, language, named};
-pub(crate) use self::{
-    operations::accepted,
-    run::{Asked, answer},
-};
+pub(crate) use self::{operations::accepted, run::answer};
 use crate::{service::Shared, settings::Compatible};
 
 /// All of them.

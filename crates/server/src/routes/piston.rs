@@ -1,23 +1,22 @@
 //! Piston's API: see [`crate::compatible::piston`].
 
-use std::{net::SocketAddr, sync::Arc};
+use std::sync::Arc;
 
 use axum::{
     Extension, Json,
     body::Body,
-    extract::{ConnectInfo, Request, State, ws::WebSocketUpgrade},
-    http::{
-        HeaderMap, HeaderValue, Uri,
-        header::{AUTHORIZATION, HOST, ORIGIN},
-    },
+    extract::{Request, State, ws::WebSocketUpgrade},
+    http::{HeaderValue, header::AUTHORIZATION},
     response::{IntoResponse as _, Response},
 };
 use engine::{Answer, RequestError, live::Live};
+use serde::Serialize;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::run::{Asked, answer};
+use super::run::answer;
 use crate::{
-    caller::Asker,
+    administrator::is_of_other_origin,
+    caller::{Asker, Envelope},
     compatible::{
         Runtime,
         piston::{
@@ -29,7 +28,7 @@ use crate::{
     },
     error::ApiError,
     listen::Held,
-    service::{Shared, peer},
+    service::Shared,
     trace::TraceId,
 };
 
@@ -87,15 +86,9 @@ async fn with_scheme(mut request: Request) -> Request {
 async fn runtimes(
     State(shared): State<Arc<Shared>>,
     Extension(trace_id): Extension<TraceId>,
-    connection: Option<Extension<ConnectInfo<SocketAddr>>>,
-    headers: HeaderMap,
-    uri: Uri,
+    envelope: Envelope,
 ) -> Response {
-    let asked = Asked { headers: &headers, uri: &uri, peer: peer(connection.as_deref()) };
-    match known(&shared, asked).await {
-        Ok(runtimes) => Json(runtimes.iter().map(RuntimeInfo::from).collect::<Vec<_>>()).into_response(),
-        Err(error) => told(&error, &trace_id),
-    }
+    listed::<RuntimeInfo>(&shared, &trace_id, &envelope).await
 }
 
 /// Lists the same as packages, all of which are installed.
@@ -114,15 +107,9 @@ async fn runtimes(
 async fn packages(
     State(shared): State<Arc<Shared>>,
     Extension(trace_id): Extension<TraceId>,
-    connection: Option<Extension<ConnectInfo<SocketAddr>>>,
-    headers: HeaderMap,
-    uri: Uri,
+    envelope: Envelope,
 ) -> Response {
-    let asked = Asked { headers: &headers, uri: &uri, peer: peer(connection.as_deref()) };
-    match known(&shared, asked).await {
-        Ok(runtimes) => Json(runtimes.iter().map(PackageInfo::from).collect::<Vec<_>>()).into_response(),
-        Err(error) => told(&error, &trace_id),
-    }
+    listed::<PackageInfo>(&shared, &trace_id, &envelope).await
 }
 
 /// Runs a program.
@@ -147,15 +134,11 @@ async fn packages(
 async fn execute(
     State(shared): State<Arc<Shared>>,
     Extension(trace_id): Extension<TraceId>,
-    connection: Option<Extension<ConnectInfo<SocketAddr>>>,
-    headers: HeaderMap,
-    uri: Uri,
+    envelope: Envelope,
     body: Body,
 ) -> Response {
-    let peer = peer(connection.as_deref());
     let executed = async {
-        let asked = Asked { headers: &headers, uri: &uri, peer };
-        let runtimes = known(&shared, asked).await?;
+        let runtimes = known(&shared, &envelope).await?;
         let limits = shared.compatible.piston.clone().unwrap_or_default();
         let mut runtime = None;
         let understood = |body: &[u8], shared: &Shared| {
@@ -165,10 +148,10 @@ async fn execute(
             Ok(request)
         };
         let (mut live, events) = Live::watched();
-        let asked = Asked { headers: &headers, uri: &uri, peer };
         // Both come to their end together: the events with what tells of them.
-        let (shared, trace_id) = (&shared, &trace_id);
-        let running = async move { answer(shared, trace_id, asked, body, understood, Some(&mut live)).await };
+        let (shared, trace_id, envelope) = (&shared, &trace_id, &envelope);
+        let running =
+            async move { answer(shared, trace_id, envelope, body, understood, Some(&mut live)).await };
         let (outcome, output) = tokio::join!(running, interleaved(events));
         match (outcome?.answer, &runtime) {
             (Answer::One(execution), Some(runtime)) => Ok(Executed::new(&execution, output, runtime)),
@@ -198,19 +181,16 @@ async fn execute(
 async fn connect(
     State(shared): State<Arc<Shared>>,
     Extension(trace_id): Extension<TraceId>,
-    connection: Option<Extension<ConnectInfo<SocketAddr>>>,
     held: Option<Extension<Arc<Held>>>,
-    headers: HeaderMap,
-    uri: Uri,
+    envelope: Envelope,
     upgrade: Result<WebSocketUpgrade, axum::extract::ws::rejection::WebSocketUpgradeRejection>,
 ) -> Response {
-    let peer = peer(connection.as_deref());
-    if shared.authority.is_none() && is_of_others(&headers) {
+    if shared.authority.is_none() && is_of_other_origin(&envelope.headers) {
         // Browsers let pages of any site speak to any server in this way, and hear its answers.
         let error = ApiError::NotAllowed("without tokens no web page of others may run programs".to_owned());
         return told(&error, &trace_id);
     }
-    if let Err(error) = Asker::of(&shared, &headers, &uri, peer).await {
+    if let Err(error) = Asker::of(&shared, &envelope).await {
         return told(&error, &trace_id);
     }
     let upgrade = match upgrade {
@@ -220,7 +200,7 @@ async fn connect(
         }
     };
     let limits = shared.compatible.piston.clone().unwrap_or_default();
-    let session = Session { shared, trace_id, headers, uri, peer, limits };
+    let session = Session { shared, trace_id, envelope, limits };
     upgrade.max_message_size(MAX_MESSAGE_BYTES).max_frame_size(MAX_MESSAGE_BYTES).on_upgrade(
         |socket| async move {
             let _kept = held;
@@ -229,18 +209,21 @@ async fn connect(
     )
 }
 
-/// Whether a browser says that it asks for a page of another site.
-fn is_of_others(headers: &HeaderMap) -> bool {
-    let text = |name| headers.get(name).and_then(|value: &axum::http::HeaderValue| value.to_str().ok());
-    let Some(origin) = headers.get(ORIGIN) else { return false };
-    let authority =
-        origin.to_str().ok().and_then(|origin| origin.split_once("://")).map(|(_, authority)| authority);
-    authority.is_none() || authority != text(HOST)
+/// The languages, as one of the lists has them.
+async fn listed<T: Serialize + for<'a> From<&'a Runtime>>(
+    shared: &Shared,
+    trace_id: &TraceId,
+    envelope: &Envelope,
+) -> Response {
+    match known(shared, envelope).await {
+        Ok(runtimes) => Json(runtimes.iter().map(T::from).collect::<Vec<_>>()).into_response(),
+        Err(error) => told(&error, trace_id),
+    }
 }
 
 /// The languages, for whoever may ask.
-async fn known(shared: &Shared, Asked { headers, uri, peer }: Asked<'_>) -> Result<Vec<Runtime>, ApiError> {
-    Asker::of(shared, headers, uri, peer).await?;
+async fn known(shared: &Shared, envelope: &Envelope) -> Result<Vec<Runtime>, ApiError> {
+    Asker::of(shared, envelope).await?;
     shared.versions.runtimes(&shared.pool, shared.policy().usual_machine).await
 }
 

@@ -1,12 +1,11 @@
 //! `POST /api/v1/run`: the page's requests and responses.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::sync::Arc;
 
 use axum::{
     Extension, Json,
     body::Body,
-    extract::{ConnectInfo, State},
-    http::{HeaderMap, Uri},
+    extract::State,
     response::{IntoResponse as _, Response},
 };
 use engine::{
@@ -17,13 +16,13 @@ use engine::{
 
 use serde::Serialize;
 
-use super::stream::{self, Asking};
+use super::stream;
 use crate::{
     body::Received,
-    caller::Asker,
+    caller::{Asker, Envelope},
     error::ApiError,
     metrics::Recorded,
-    service::{Shared, peer},
+    service::Shared,
     settings::Policy,
     trace::{ParentSpan, TraceId},
     types::{Failed, RunAnswers},
@@ -56,18 +55,14 @@ use crate::{
 pub(super) async fn run(
     State(shared): State<Arc<Shared>>,
     Extension(trace_id): Extension<TraceId>,
-    connection: Option<Extension<ConnectInfo<SocketAddr>>>,
-    headers: HeaderMap,
-    uri: Uri,
+    envelope: Envelope,
     body: Body,
 ) -> Response {
-    let peer = peer(connection.as_deref());
-    if stream::is_wanted(&headers) {
-        let asking = Asking { headers, uri, peer, body };
-        return stream::respond(shared, trace_id, asking, understood, |outcome| text(&outcome.answer)).await;
+    if stream::is_wanted(&envelope.headers) {
+        let render = |outcome: Outcome| text(&outcome.answer);
+        return stream::respond(shared, trace_id, (envelope, body), understood, render).await;
     }
-    let asked = Asked { headers: &headers, uri: &uri, peer };
-    match answer(&shared, &trace_id, asked, body, understood, None).await {
+    match answer(&shared, &trace_id, &envelope, body, understood, None).await {
         Ok(outcome) => Json(outcome.answer).into_response(),
         Err(error) => error.respond(&trace_id),
     }
@@ -76,13 +71,6 @@ pub(super) async fn run(
 /// As the last event of a stream has it.
 pub(super) fn text(answer: &impl Serialize) -> Result<String, ApiError> {
     serde_json::to_string(answer).map_err(|error| ApiError::Internal(error.to_string()))
-}
-
-/// How a request came, besides its body.
-pub(crate) struct Asked<'a> {
-    pub(crate) headers: &'a HeaderMap,
-    pub(crate) uri: &'a Uri,
-    pub(crate) peer: Option<std::net::IpAddr>,
 }
 
 /// What the body of a request says, as the page has it.
@@ -94,14 +82,14 @@ pub(super) fn understood(body: &[u8], shared: &Shared) -> Result<Request, Reques
 pub(crate) async fn answer(
     shared: &Shared,
     trace_id: &TraceId,
-    asked: Asked<'_>,
+    envelope: &Envelope,
     body: Body,
     understand: impl FnOnce(&[u8], &Shared) -> Result<Request, RequestError>,
     live: Option<&mut Live>,
 ) -> Result<Outcome, ApiError> {
-    let parent = ParentSpan::of(asked.headers);
+    let parent = ParentSpan::of(&envelope.headers);
     let mut recorded = Recorded::begin(&shared.metrics, shared.traces.as_deref(), trace_id, parent);
-    let answered = unrecorded(shared, trace_id, asked, body, understand, live, &mut recorded).await;
+    let answered = unrecorded(shared, trace_id, envelope, body, understand, live, &mut recorded).await;
     recorded.end(answered.as_ref());
     answered
 }
@@ -109,13 +97,13 @@ pub(crate) async fn answer(
 async fn unrecorded(
     shared: &Shared,
     trace_id: &TraceId,
-    Asked { headers, uri, peer }: Asked<'_>,
+    envelope: &Envelope,
     body: Body,
     understand: impl FnOnce(&[u8], &Shared) -> Result<Request, RequestError>,
     live: Option<&mut Live>,
     recorded: &mut Recorded<'_>,
 ) -> Result<Outcome, ApiError> {
-    let asker = Asker::of(shared, headers, uri, peer).await?;
+    let asker = Asker::of(shared, envelope).await?;
     // Its part of the memory for bodies is kept to the end: what it says is in the request then, while that waits too.
     let Received { bytes, room: _room } =
         shared.bodies.receive(body, shared.connections.body_timeout).await?;

@@ -1,22 +1,23 @@
 //! `SandboxFusion`'s API: see [`crate::compatible::sandbox_fusion`].
 
-use std::{net::SocketAddr, sync::Arc};
+use std::sync::Arc;
 
 use axum::{
     Extension, Json,
     body::Body,
-    extract::{ConnectInfo, State},
-    http::{HeaderMap, StatusCode, Uri},
+    extract::State,
+    http::StatusCode,
     response::{IntoResponse as _, Response},
 };
 use engine::RequestError;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::run::{Asked, answer};
+use super::run::answer;
 use crate::{
+    caller::Envelope,
     compatible::sandbox_fusion::{Malformed, NotRun, RanCode, RunCode, Wanted, read, understand},
     error::ApiError,
-    service::{Shared, peer},
+    service::Shared,
     trace::TraceId,
     types::Failed,
 };
@@ -63,12 +64,9 @@ async fn ping() -> Json<&'static str> {
 async fn run_code(
     State(shared): State<Arc<Shared>>,
     Extension(trace_id): Extension<TraceId>,
-    connection: Option<Extension<ConnectInfo<SocketAddr>>>,
-    headers: HeaderMap,
-    uri: Uri,
+    envelope: Envelope,
     body: Body,
 ) -> Response {
-    let asked = Asked { headers: &headers, uri: &uri, peer: peer(connection.as_deref()) };
     let mut not_run = None;
     let mut wanted = Wanted::default();
     let understood = |body: &[u8], shared: &Shared| {
@@ -84,7 +82,7 @@ async fn run_code(
             }
         }
     };
-    let answered = answer(&shared, &trace_id, asked, body, understood, None).await;
+    let answered = answer(&shared, &trace_id, &envelope, body, understood, None).await;
     match (answered, not_run) {
         (Ok(outcome), _) => Json(RanCode::of(outcome, &wanted)).into_response(),
         (Err(_), Some(NotRun::Malformed(malformed))) => {

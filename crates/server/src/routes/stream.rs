@@ -11,14 +11,13 @@
 use std::{
     collections::VecDeque,
     convert::Infallible,
-    net::IpAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use axum::{
     body::Body,
-    http::{HeaderMap, HeaderName, HeaderValue, Uri, header::ACCEPT},
+    http::{HeaderMap, HeaderName, HeaderValue, header::ACCEPT},
     response::{
         IntoResponse as _, Response,
         sse::{Event, KeepAlive, Sse},
@@ -34,8 +33,8 @@ use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{Instrument as _, Span};
 
-use super::run::{Asked, answer};
-use crate::{error::ApiError, metrics::micros, service::Shared, trace::TraceId};
+use super::run::answer;
+use crate::{caller::Envelope, error::ApiError, metrics::micros, service::Shared, trace::TraceId};
 
 /// How long a request may wait before its answer begins, so that what is refused at once is so with a status of its own.
 const HEAD_PATIENCE: Duration = Duration::from_secs(1);
@@ -59,29 +58,18 @@ pub(super) fn is_wanted(headers: &HeaderMap) -> bool {
     })
 }
 
-/// How a request came, owned by its answer.
-pub(super) struct Asking {
-    pub(super) headers: HeaderMap,
-    pub(super) uri: Uri,
-    pub(super) peer: Option<IpAddr>,
-    pub(super) body: Body,
-}
-
 /// Answers a request with a stream, whose last event is what `render` makes of the outcome.
 pub(super) async fn respond(
     shared: Arc<Shared>,
     trace_id: TraceId,
-    asking: Asking,
+    (envelope, body): (Envelope, Body),
     understand: fn(&[u8], &Shared) -> Result<Request, RequestError>,
     render: fn(Outcome) -> Result<String, ApiError>,
 ) -> Response {
     let (mut live, events) = Live::watched();
     let id = trace_id.clone();
-    let answered = async move {
-        let Asking { headers, uri, peer, body } = asking;
-        let asked = Asked { headers: &headers, uri: &uri, peer };
-        render(answer(&shared, &id, asked, body, understand, Some(&mut live)).await?)
-    };
+    let answered =
+        async move { render(answer(&shared, &id, &envelope, body, understand, Some(&mut live)).await?) };
     let mut running = Running {
         events,
         // By itself, so that its deadlines hold whoever reads: a client that does not is no reason to keep a microVM.

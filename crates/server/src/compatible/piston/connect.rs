@@ -9,12 +9,11 @@
 //!                 ◀──────────  exit, and the end (4999)
 //! ```
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     body::Body,
     extract::ws::{CloseFrame, Message, WebSocket},
-    http::{HeaderMap, Uri},
 };
 use bytes::Bytes;
 use engine::{
@@ -37,9 +36,10 @@ use super::{
     request::{Understood, understand},
 };
 use crate::{
+    caller::Envelope,
     compatible::loose::{Fields, Loose, Object},
     error::ApiError,
-    routes::{Asked, answer},
+    routes::answer,
     service::Shared,
     settings::PistonLimits,
     trace::TraceId,
@@ -86,9 +86,7 @@ impl Closing {
 pub(crate) struct Session {
     pub(crate) shared: Arc<Shared>,
     pub(crate) trace_id: TraceId,
-    pub(crate) headers: HeaderMap,
-    pub(crate) uri: Uri,
-    pub(crate) peer: Option<IpAddr>,
+    pub(crate) envelope: Envelope,
     pub(crate) limits: PistonLimits,
 }
 
@@ -154,20 +152,17 @@ impl Session {
             Err(error) => return End::Error(error.plain(&self.trace_id)),
         };
         let policy = self.shared.policy();
-        let runtime = match understand(&init, &runtimes, &self.limits, &policy) {
-            Ok(Understood { runtime, .. }) => runtime,
+        let (request, runtime) = match understand(&init, &runtimes, &self.limits, &policy) {
+            Ok(Understood { request, runtime }) => (request, runtime),
             Err(error) => return End::Error(ApiError::Request(error).plain(&self.trace_id)),
         };
         let (mut live, events, input) = Live::interactive();
-        let (shared, trace_id, limits) =
-            (Arc::clone(&self.shared), self.trace_id.clone(), self.limits.clone());
-        let (headers, uri, peer) = (self.headers.clone(), self.uri.clone(), self.peer);
+        let (shared, trace_id, envelope) =
+            (Arc::clone(&self.shared), self.trace_id.clone(), self.envelope.clone());
         let running = async move {
-            let asked = Asked { headers: &headers, uri: &uri, peer };
-            let understood = |body: &[u8], _: &Shared| {
-                understand(body, &runtimes, &limits, &policy).map(|understood| understood.request)
-            };
-            answer(&shared, &trace_id, asked, Body::from(init), understood, Some(&mut live)).await
+            // The body was read; it counts among those that are in memory.
+            let understood = move |_: &[u8], _: &Shared| Ok(request);
+            answer(&shared, &trace_id, &envelope, Body::from(init), understood, Some(&mut live)).await
         };
         // By itself, so that its deadlines hold whoever reads.
         let running = AbortOnDropHandle::new(tokio::spawn(running.instrument(Span::current())));
