@@ -13,9 +13,10 @@ use engine::{
 };
 
 use crate::{
-    jobs::{AskError, StoreError},
+    jobs::AskError,
+    keeper::NoAnswer,
     operations::{AdministrationError, SubmitError},
-    tokens::{AdmitError, AuthError, AuthorityError, NotAllowed, QuotaExceeded},
+    tokens::{AdmitError, AuthError, NotAllowed, QuotaExceeded},
     trace::TraceId,
 };
 
@@ -51,7 +52,7 @@ pub(crate) enum ApiError {
     NotAllowed(String),
     /// Tokens cannot be looked up, or their quotas not be kept.
     #[error("E010: internal error: the tokens' database cannot be used")]
-    Authority(#[source] AuthorityError),
+    Authority(#[source] NoAnswer),
     /// There is no such language.
     #[error("E006: unsupported language {0}")]
     NoSuchLanguage(String),
@@ -88,8 +89,8 @@ impl From<AuthError> for ApiError {
     }
 }
 
-impl From<StoreError> for ApiError {
-    fn from(error: StoreError) -> Self {
+impl From<NoAnswer> for ApiError {
+    fn from(error: NoAnswer) -> Self {
         Self::Job(AskError::Store(error))
     }
 }
@@ -236,8 +237,7 @@ impl ApiError {
         match self {
             Self::Pool(PoolError::Run(error)) => error.hint(),
             Self::Pool(PoolError::Start(error)) => error.hint(),
-            Self::Authority(error) => error.hint(),
-            Self::Job(AskError::Store(error)) => error.hint(),
+            Self::Authority(error) | Self::Job(AskError::Store(error)) => error.hint(),
             _ => None,
         }
     }

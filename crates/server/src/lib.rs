@@ -19,6 +19,7 @@ mod error;
 mod fake;
 mod head_deadline;
 pub mod jobs;
+mod keeper;
 mod listen;
 mod metrics;
 mod openapi;
@@ -30,6 +31,7 @@ pub mod tokens;
 mod trace;
 mod types;
 
+pub use keeper::NoAnswer;
 pub use listen::Listening;
 pub use metrics::{Metrics, RequestTrace, Traces};
 pub use openapi::document;

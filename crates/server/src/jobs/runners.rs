@@ -17,10 +17,11 @@ use super::{
     job::{Millis, now},
     ledger::{self, Claimed, End},
     service::Shared,
-    store::{Store, StoreError},
+    store::Store,
 };
 use crate::{
     error::ApiError,
+    keeper::NoAnswer,
     metrics::{Metrics, Recorded, Traces},
     trace::TraceId,
 };
@@ -210,7 +211,7 @@ impl Runners {
         &self,
         claimed: &Claimed,
         attempted: &Arc<Attempted>,
-    ) -> Result<Option<&'static str>, StoreError> {
+    ) -> Result<Option<&'static str>, NoAnswer> {
         let (id, attempt, refusals) = (claimed.id.clone(), claimed.attempt, claimed.refusals);
         let interruption = self.shared.interruption;
         let (noted, attempted) = (Arc::clone(attempted), Arc::clone(attempted));
