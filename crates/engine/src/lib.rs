@@ -25,7 +25,7 @@ mod slots;
 mod snapshots;
 mod text;
 
-pub use answer::{Answer, Exception, Failure};
+pub use answer::{Answer, Exception, ExecutionAnswer, Failure};
 pub use engine::{Engine, EngineSettings, ImageIdentity, Standby, Start};
 pub use error::{CreateSnapshotError, Fate, NotPrepared, RunError, chain};
 pub use execution::{Job, Outcome, Phases, Session};

@@ -11,7 +11,10 @@ use protocol::{
         MAX_FILES, MAX_FILES_BYTES, MAX_STDIN_BYTES,
     },
 };
-pub use protocol::{limits, message::File};
+pub use protocol::{
+    limits,
+    message::{File, Process},
+};
 use serde::{
     Deserialize, Deserializer,
     de::{DeserializeOwned, Error as _},

@@ -51,10 +51,10 @@ use crate::{
 };
 
 /// Numbers of the service's microVMs begin after those that commands may share.
-const FIRST_SLOT: u32 = 10_000;
+pub(super) const FIRST_SLOT: u32 = 10_000;
 
 /// How many there may be.
-const SLOTS: u32 = 10_000;
+pub(super) const SLOTS: u32 = 10_000;
 
 /// How long the end may take beyond the grace, as the service manager is told: microVMs are ended, and operations are told to
 /// end, which remove what they have begun.
