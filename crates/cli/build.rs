@@ -46,6 +46,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             _ => continue,
         };
         let name = source.file_name().ok_or("a file without a name")?.to_string_lossy();
+        let (source, runs) = (source.to_string_lossy(), runs.to_string_lossy());
         writeln!(
             list,
             "    Program {{ name: {name:?}, source: include_str!({source:?}), runs: include_bytes!({runs:?}) }},"

@@ -151,7 +151,7 @@ mod tests {
     #[test]
     fn what_is_left_behind_is_told() {
         let directory = tempfile::tempdir().unwrap();
-        let data = DataDirectory::new(directory.path());
+        let data = DataDirectory::new(directory.path().to_owned());
         let before = Census::take(&data, "none-").unwrap();
         assert_eq!(before.differences(&before), Vec::<String>::new());
         fs::write(directory.path().join("left"), "").unwrap();

@@ -84,8 +84,8 @@ pub(crate) struct SelftestArgs {
 pub(crate) async fn run(args: SelftestArgs, global: &Global) -> Result<ExitCode, Failure> {
     let attacks: Vec<Attack> =
         catalogue::attacks()?.into_iter().filter(|attack| args.wants(&attack.name())).collect();
-    let clones = if args.wants("clones") { args.clones } else { 0 };
-    if attacks.is_empty() && clones == 0 {
+    let count = if args.wants("clones") { args.clones } else { 0 };
+    if attacks.is_empty() && count == 0 {
         let hint = "infra.operator selftest --list names all".to_owned();
         return Err(Failure::usage(anyhow::anyhow!("nothing goes by {}", args.only.join(" or "))).hint(hint));
     }
@@ -107,16 +107,16 @@ pub(crate) async fn run(args: SelftestArgs, global: &Global) -> Result<ExitCode,
     ground.open(None).await.map_err(told)?.end().await;
     let before = Census::take(&data, PREFIX).map_err(Failure::host)?;
 
-    let tried = all(&args, &ground, attacks).await?;
-    let cloned = if clones > 0 {
-        let cloned = clones::tried(&ground, clones).await?;
+    let attacked = all(&args, &ground, attacks).await?;
+    let beside = if count > 0 {
+        let cloned = clones::tried(&ground, count).await?;
         args.say(&cloned)?;
         Some(cloned)
     } else {
         None
     };
     let left = before.compare(&data, PREFIX).await.map_err(Failure::host)?;
-    let report = Report::new(called, tried, cloned, left);
+    let report = Report::new(called, attacked, beside, left);
     if args.json {
         output::json(&report)?;
     } else {

@@ -54,12 +54,9 @@ impl Tried {
     pub(super) fn line(&self) -> String {
         let Self { name, way, ended, milliseconds, .. } = self;
         let verdict = if self.passed() { "ok" } else { "FAILED" };
-        let mut line =
-            format!("{verdict:<6}  {name:<28}  {way:<5}  {milliseconds:>6} ms  {}", ended.join(", "));
-        for wrong in &self.wrong {
-            line += &format!("\n        {wrong}");
-        }
-        line
+        let head = format!("{verdict:<6}  {name:<28}  {way:<5}  {milliseconds:>6} ms  {}", ended.join(", "));
+        let wrong = self.wrong.iter().map(|wrong| format!("        {wrong}"));
+        std::iter::once(head).chain(wrong).collect::<Vec<_>>().join("\n")
     }
 }
 
