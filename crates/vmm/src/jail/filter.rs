@@ -65,7 +65,8 @@ pub(super) struct Filter(BpfProgram);
 impl Filter {
     /// Makes it.
     pub(super) fn new() -> Result<Self, seccompiler::Error> {
-        let mut rules: BTreeMap<i64, Vec<SeccompRule>> = FORBIDDEN.iter().map(|call| (*call, Vec::new())).collect();
+        let mut rules: BTreeMap<i64, Vec<SeccompRule>> =
+            FORBIDDEN.iter().map(|call| (*call, Vec::new())).collect();
         // That it dies with its supervisor is not for it to undo.
         let death = u64::from(libc::PR_SET_PDEATHSIG.cast_unsigned());
         let is_death = SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, death)?;

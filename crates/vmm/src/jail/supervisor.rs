@@ -31,6 +31,7 @@ use rustix::{
 
 use super::{
     cgroup::{Entrance, Group},
+    filter::Filter,
     keeper,
     opens::ReadOnlyFiles,
     process::Process,
@@ -220,6 +221,7 @@ fn start(
         None => (None, Vec::new()),
     };
     let supervisor = pidfd_open(getpid(), PidfdFlags::empty())?;
+    let filter = Filter::new().map_err(io::Error::other)?;
     sys::before_exec(&mut command, move || {
         // First of all, and with a look whether it came too late. A change of user forgets it, so it comes again below.
         die_with(&supervisor)?;
@@ -259,17 +261,24 @@ fn start(
         if ask {
             hand_over(&theirs, &sys::ask_about_writable_opens()?)?;
         }
-        Ok(())
+        filter.apply()
     });
     let process = Process::start(command, birthplace.as_ref().map(AsFd::as_fd))?;
     let listener = if ask { Some(take_over(&ours)?) } else { None };
     Ok(Started { process, listener, status })
 }
 
-/// The groups that may use the devices that the VMM is given: `kvm` as a rule.
+/// The groups that may use the devices that the VMM is given, where not everybody may: `kvm` as a rule.
 fn device_groups(spec: &JailSpec) -> io::Result<Vec<Gid>> {
-    let devices = spec.files.iter().filter(|file| file.access == Access::Device);
-    devices.map(|file| Ok(Gid::from_raw(fs::metadata(&file.jail)?.gid()))).collect()
+    const OTHERS: u32 = 0o006;
+    let mut groups = Vec::new();
+    for file in spec.files.iter().filter(|file| file.access == Access::Device) {
+        let device = fs::metadata(&file.jail)?;
+        if device.mode() & OTHERS != OTHERS {
+            groups.push(Gid::from_raw(device.gid()));
+        }
+    }
+    Ok(groups)
 }
 
 /// Has this process killed when its parent, the supervisor, ends, and ends it where that has happened already.
