@@ -91,14 +91,20 @@ impl<Q: Send + 'static> Keeper<Q> {
 
     /// Asks, and waits for the answer.
     pub(crate) async fn ask<T>(&self, question: impl FnOnce(oneshot::Sender<T>) -> Q) -> Result<T, NoAnswer> {
+        let answered = tokio::time::timeout(self.deadline, self.ask_patiently(question)).await;
+        answered.unwrap_or(Err(NoAnswer::Overloaded(self.deadline)))
+    }
+
+    /// Asks, and waits for the answer for as long as that takes. A question whose answer nobody waits for any more may have been
+    /// done all the same.
+    pub(crate) async fn ask_patiently<T>(
+        &self,
+        question: impl FnOnce(oneshot::Sender<T>) -> Q,
+    ) -> Result<T, NoAnswer> {
         let questions = self.questions.as_ref().ok_or(NoAnswer::Ended)?;
         let (reply, answer) = oneshot::channel();
-        let answered = async {
-            questions.send(question(reply)).await.map_err(|_| NoAnswer::Ended)?;
-            answer.await.map_err(|_| NoAnswer::Ended)
-        };
-        let answered = tokio::time::timeout(self.deadline, answered).await;
-        answered.unwrap_or(Err(NoAnswer::Overloaded(self.deadline)))
+        questions.send(question(reply)).await.map_err(|_| NoAnswer::Ended)?;
+        answer.await.map_err(|_| NoAnswer::Ended)
     }
 }
 

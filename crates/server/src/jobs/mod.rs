@@ -12,6 +12,7 @@
 
 mod addresses;
 mod callback;
+mod clock;
 mod job;
 #[cfg(test)]
 mod kill_tests;

@@ -144,7 +144,7 @@ pub(super) async fn run(args: &ApiArgs, global: &Global, sockets: Sockets) -> Re
     let address = listening.address().context("cannot tell where it listens").map_err(Failure::host)?;
     let (stop, cut) = (CancellationToken::new(), CancellationToken::new());
     let mut serving = tokio::spawn(listening.serve(service.router(), stop.clone(), cut.clone()));
-    eprintln!("listening on http://{address}");
+    crate::output::say!("listening on http://{address}");
     manager.ready();
 
     let mut running =
@@ -242,8 +242,8 @@ fn check_address(args: &ApiArgs, config: &Config) -> Result<(), Failure> {
 fn authority(data: &DataDirectory) -> Result<Authority, Failure> {
     let database = data.service_database();
     if !database.exists() {
-        eprintln!("warning: there is no token yet, so nobody can ask for anything");
-        eprintln!("hint: infra.operator token create --name NAME");
+        crate::output::say!("warning: there is no token yet, so nobody can ask for anything");
+        crate::output::say!("hint: infra.operator token create --name NAME");
     }
     Authority::open(&database).or_fail()
 }
