@@ -50,11 +50,20 @@ impl NoAnswer {
         Self::Database { what, loss, path: Arc::clone(path), source: Arc::new(source) }
     }
 
+    /// Why, for clients, who may be told when to come again: not which file, nor what is in it.
+    pub(crate) fn reason(&self) -> &'static str {
+        match self {
+            Self::Database { source, .. } if database::is_full(source) => ": its disk is full",
+            Self::Overloaded(_) => ": it does not answer in time",
+            _ => "",
+        }
+    }
+
     /// What the operator can do about it.
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Database { loss, path, source, .. } => database::hint(path, loss, source),
-            Self::Overloaded(_) => None,
+            Self::Overloaded(_) => Some("see whether its disk is slow, or too many are asking".to_owned()),
             Self::Ended => Some("restart the service".to_owned()),
         }
     }

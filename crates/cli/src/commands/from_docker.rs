@@ -73,7 +73,9 @@ pub(super) async fn run(args: FromDockerArgs, global: &Global) -> Result<ExitCod
         spec.name.clone()
     } else {
         let name = &args.name;
-        crate::output::say!("warning: no language of this release goes by {name}: nothing will run in this image");
+        crate::output::say!(
+            "warning: no language of this release goes by {name}: nothing will run in this image"
+        );
         args.name
     };
     let data = global.data();

@@ -147,7 +147,7 @@ pub(crate) enum AskError {
     #[error("E007: invalid request: Idempotency-Key: another request had it")]
     OtherBody,
     /// The file cannot be used.
-    #[error("E010: internal error: the jobs' database cannot be used")]
+    #[error("E010: internal error: the jobs' database cannot be used{}", .0.reason())]
     Store(#[from] NoAnswer),
 }
 

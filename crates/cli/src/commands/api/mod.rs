@@ -100,7 +100,7 @@ pub(super) async fn run(args: &ApiArgs, global: &Global, sockets: Sockets) -> Re
     let data = global.data();
     check_address(args, config)?;
     let _lock = lock(&data)?;
-    raise_limit_of_files();
+    let files = raise_limit_of_files();
     let prefix = prefix(&data);
     remove_left(&prefix);
     let vmm = backend::chosen(global, &HostFacts::get(global))?;
@@ -127,7 +127,7 @@ pub(super) async fn run(args: &ApiArgs, global: &Global, sockets: Sockets) -> Re
     let pool = Pool::start(Arc::new(engine), given::limits(config, found), Arc::clone(&metrics) as Arc<_>);
     let traces = telemetry.clone().map(|telemetry| telemetry as Arc<dyn Traces>);
     let jobs = start_jobs(config, &jobs_database, &pool, &metrics, traces.clone()).await?;
-    let connections = given::connections(config);
+    let connections = given::connections(config, files);
     let service = Service::new(Settings {
         pool: pool.clone(),
         authority,
@@ -300,12 +300,13 @@ impl Running {
 }
 
 /// Lets this process have as many files open as the host allows: each connection is one, each microVM several. The
-/// usual limit, 1024, is for programs that use select(2).
-fn raise_limit_of_files() {
+/// usual limit, 1024, is for programs that use select(2). How many that are; nothing where nothing bounds it.
+fn raise_limit_of_files() -> Option<u64> {
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
     if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
         tracing::warn!(%error, "cannot raise the limit of open files");
     }
+    getrlimit(Resource::Nofile).current
 }
 
 /// There is one service for a data directory.
