@@ -318,6 +318,18 @@ mod tests {
         drop(slot);
     }
 
+    #[tokio::test]
+    async fn whoever_cannot_watch_gets_a_slot_all_the_same() {
+        let (_directory, slots) = slots(1);
+        let slot = slots.take(Duration::from_secs(5)).await.unwrap();
+        let waiting = std::thread::spawn({
+            let slots = slots.clone();
+            move || slots.wait_unwatched(&Errno::MFILE.into()).unwrap().number
+        });
+        drop(slot);
+        assert_eq!(waiting.join().unwrap(), 0);
+    }
+
     #[tokio::test(flavor = "multi_thread")]
     async fn everybody_who_waits_gets_a_slot_in_the_end() {
         let (_directory, slots) = slots(2);

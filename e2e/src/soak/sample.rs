@@ -77,7 +77,7 @@ impl Place {
     }
 
     /// Groups of this service's microVMs: their names begin with a digest of its data directory.
-    fn cgroups(&self) -> usize {
+    pub fn cgroups(&self) -> usize {
         let digest = Sha256Digest::of_bytes(self.data.as_os_str().as_encoded_bytes()).to_string();
         let prefix = format!("api-{}-", &digest[..8]);
         let groups =

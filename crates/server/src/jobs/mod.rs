@@ -14,8 +14,6 @@ mod addresses;
 mod callback;
 mod clock;
 mod job;
-#[cfg(test)]
-mod kill_tests;
 mod ledger;
 mod runners;
 mod schema;

@@ -259,9 +259,10 @@ impl Jobs {
             let acceptance = ledger::accept(connection, &job, bounds, now())?;
             self::taken(connection, &Viewer::Owner(job.owner.clone()), acceptance)
         });
-        let taken = taken.await??;
+        let taken = taken.await;
+        // Also where there was no answer: it may have been taken all the same, a moment later.
         self.shared.turn.notify_one();
-        Ok(taken)
+        Ok(taken??)
     }
 
     /// A job, now or when its state has changed.
