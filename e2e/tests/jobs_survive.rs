@@ -143,11 +143,11 @@ fn fifty_kills_under_load_lose_no_job_and_leave_nothing() {
         "--set",
         "jobs.running=2",
         "--set",
-        "jobs.reruns=1000",
+        "jobs.reruns=100",
         "--set",
         "jobs.callback_networks=127.0.0.0/8",
         "--set",
-        "jobs.callback_attempts=100",
+        "jobs.callback_attempts=30",
     ];
     let survived = block_on(&extent, &everything, || Service::command(&host, &options));
     assert_eq!(survived.wrong(), Vec::<String>::new(), "E2E_SEED={}", extent.seed);

@@ -51,12 +51,17 @@ fn stops_cleanly(service: Service, host: &TestHost) {
     assert_eq!(host.leftovers().unwrap(), Vec::<PathBuf>::new());
 }
 
-/// Has a program run while `meanwhile` happens, once it runs; returns its answer.
+/// How much more a VMM has computed once its guest runs a program, and one that waits never does.
+const COMPUTED: Duration = Duration::from_millis(300);
+
+/// Has a program that computes run while `meanwhile` happens, in a microVM that has waited for it; returns its answer.
 fn during(service: &Service, code: &str, meanwhile: impl FnOnce()) -> Response {
     let body = json!({ "language": "python", "code": code, "timeout": 60 }).to_string();
+    let waiting: Vec<_> = vmms(service).into_iter().map(|vmm| (vmm.processor_time(), vmm)).collect();
     thread::scope(|scope| {
         let asked = scope.spawn(|| service.ask("POST", "/api/v1/run", &body).unwrap());
-        eventually("it runs", PATIENCE, || service.status("/running") == 1).unwrap();
+        let is_busy = || waiting.iter().any(|(before, vmm)| vmm.processor_time() >= *before + COMPUTED);
+        eventually("it runs", PATIENCE, is_busy).unwrap();
         meanwhile();
         asked.join().unwrap()
     })
@@ -99,6 +104,8 @@ fn a_vmm_that_is_killed_costs_its_own_request_and_no_other() {
     service.wait_until_full().unwrap();
     for waiting in vmms(&service) {
         waiting.signal(Signal::KILL);
+        // Not only dead: its threads end one after the other, and the last has its sockets.
+        eventually("it is gone", PATIENCE, || Process::find(waiting.id).is_none()).unwrap();
     }
     is_answered(&service.python("print('another')"), "another\n");
 
@@ -162,6 +169,7 @@ fn a_disk_that_is_full_loses_no_job_and_needs_no_restart() {
         let block = vec![1; size];
         while (&file).write_all(&block).is_ok() {}
     }
+    drop(file);
     // What the log still has room for is accepted, and no less kept.
     let large = |number: u32| format!("print({number})#{}", "x".repeat(40_000));
     let mut accepted = Vec::new();
@@ -333,12 +341,13 @@ fn a_snapshot_that_is_changed_under_its_microvms_gives_no_answer_and_is_told() {
         // Where nothing of a program lies: what it answers looks right.
         ("written to", |file| file.write_all_at(&[1], 511 << 20).unwrap()),
     ];
+    let busy = "import time\nend = time.monotonic() + 4\nwhile time.monotonic() < end: pass\nimport decimal\nprint(1)";
     for (what, spoil) in cases {
         let host = TestHost::prepared().copy();
         let service = Service::start(&host, &["--set", "pool.minimum=2"]).unwrap();
         service.wait_until_full().unwrap();
         let memory = host.snapshot().join("mem.snapshot");
-        let failed = during(&service, "import time\ntime.sleep(2)\nimport decimal\nprint(1)", || {
+        let failed = during(&service, busy, || {
             fs::set_permissions(&memory, fs::Permissions::from_mode(0o644)).unwrap();
             spoil(&fs::File::options().write(true).open(&memory).unwrap());
         });
