@@ -8,7 +8,7 @@ MAKEFLAGS += --no-print-directory
 OPERATOR := bin/infra.operator
 HELLO := {"language": "python", "files": [{"name": "main.py", "content": "print('Hello from Python!')"}]}
 
-.PHONY: help quickstart build deb test test-kvm lint clean benchmark figures image-figures storage-figures load fuzz
+.PHONY: help quickstart build deb test test-kvm lint clean benchmark figures image-figures storage-figures load soak fuzz
 
 help: ## Lists the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -62,6 +62,10 @@ image-figures: ## What an image from a registry costs, beside skopeo, umoci and 
 load: ## What the service bears: latency, idle connections, a burst, callers that never rest (LOAD_OPTIONS)
 	@scripts/require-tools
 	@scripts/load $(LOAD_OPTIONS)
+
+soak: ## Has the service work for SOAK_SECONDS (1800), and says whether anything of it grows (SOAK_OPTIONS)
+	@scripts/require-tools
+	@scripts/soak $(SOAK_OPTIONS)
 
 fuzz: ## Runs each fuzz target for FUZZ_SECONDS (60)
 	@scripts/require-tools

@@ -51,7 +51,7 @@ pub(crate) enum ApiError {
     #[error("E011: not allowed: {0}")]
     NotAllowed(String),
     /// Tokens cannot be looked up, or their quotas not be kept.
-    #[error("E010: internal error: the tokens' database cannot be used")]
+    #[error("E010: internal error: the tokens' database cannot be used{}", .0.reason())]
     Authority(#[source] NoAnswer),
     /// There is no such language.
     #[error("E006: unsupported language {0}")]
@@ -260,7 +260,9 @@ fn pool_status(error: &PoolError) -> StatusCode {
     };
     match run {
         RunError::NotPrepared { .. } => StatusCode::SERVICE_UNAVAILABLE,
-        error if error.page("").starts_with("E001") => StatusCode::SERVICE_UNAVAILABLE,
+        error if error.shortage().is_some() || error.page("").starts_with("E001") => {
+            StatusCode::SERVICE_UNAVAILABLE
+        }
         _ => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }

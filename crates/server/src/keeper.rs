@@ -50,11 +50,20 @@ impl NoAnswer {
         Self::Database { what, loss, path: Arc::clone(path), source: Arc::new(source) }
     }
 
+    /// Why, for clients, who may be told when to come again: not which file, nor what is in it.
+    pub(crate) fn reason(&self) -> &'static str {
+        match self {
+            Self::Database { source, .. } if database::is_full(source) => ": its disk is full",
+            Self::Overloaded(_) => ": it does not answer in time",
+            _ => "",
+        }
+    }
+
     /// What the operator can do about it.
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Database { loss, path, source, .. } => database::hint(path, loss, source),
-            Self::Overloaded(_) => None,
+            Self::Overloaded(_) => Some("see whether its disk is slow, or too many are asking".to_owned()),
             Self::Ended => Some("restart the service".to_owned()),
         }
     }
@@ -91,14 +100,20 @@ impl<Q: Send + 'static> Keeper<Q> {
 
     /// Asks, and waits for the answer.
     pub(crate) async fn ask<T>(&self, question: impl FnOnce(oneshot::Sender<T>) -> Q) -> Result<T, NoAnswer> {
+        let answered = tokio::time::timeout(self.deadline, self.ask_patiently(question)).await;
+        answered.unwrap_or(Err(NoAnswer::Overloaded(self.deadline)))
+    }
+
+    /// Asks, and waits for the answer for as long as that takes. A question whose answer nobody waits for any more may have been
+    /// done all the same.
+    pub(crate) async fn ask_patiently<T>(
+        &self,
+        question: impl FnOnce(oneshot::Sender<T>) -> Q,
+    ) -> Result<T, NoAnswer> {
         let questions = self.questions.as_ref().ok_or(NoAnswer::Ended)?;
         let (reply, answer) = oneshot::channel();
-        let answered = async {
-            questions.send(question(reply)).await.map_err(|_| NoAnswer::Ended)?;
-            answer.await.map_err(|_| NoAnswer::Ended)
-        };
-        let answered = tokio::time::timeout(self.deadline, answered).await;
-        answered.unwrap_or(Err(NoAnswer::Overloaded(self.deadline)))
+        questions.send(question(reply)).await.map_err(|_| NoAnswer::Ended)?;
+        answer.await.map_err(|_| NoAnswer::Ended)
     }
 }
 

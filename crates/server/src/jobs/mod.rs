@@ -12,9 +12,8 @@
 
 mod addresses;
 mod callback;
+mod clock;
 mod job;
-#[cfg(test)]
-mod kill_tests;
 mod ledger;
 mod runners;
 mod schema;

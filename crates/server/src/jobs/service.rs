@@ -147,7 +147,7 @@ pub(crate) enum AskError {
     #[error("E007: invalid request: Idempotency-Key: another request had it")]
     OtherBody,
     /// The file cannot be used.
-    #[error("E010: internal error: the jobs' database cannot be used")]
+    #[error("E010: internal error: the jobs' database cannot be used{}", .0.reason())]
     Store(#[from] NoAnswer),
 }
 
@@ -259,9 +259,10 @@ impl Jobs {
             let acceptance = ledger::accept(connection, &job, bounds, now())?;
             self::taken(connection, &Viewer::Owner(job.owner.clone()), acceptance)
         });
-        let taken = taken.await??;
+        let taken = taken.await;
+        // Also where there was no answer: it may have been taken all the same, a moment later.
         self.shared.turn.notify_one();
-        Ok(taken)
+        Ok(taken??)
     }
 
     /// A job, now or when its state has changed.

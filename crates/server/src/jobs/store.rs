@@ -6,13 +6,16 @@
 //! ```
 //!
 //! Batches are those of [`crate::keeper`]; the price of a commit is one of the disk here.
+//!
+//! Where the wall clock was set since the last transaction, the next one begins with moving the times in the file along, before
+//! anything is compared with them.
 
 use std::{path::Path, sync::Arc, time::Duration};
 
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 use tokio::sync::{mpsc, oneshot};
 
-use super::schema::SCHEMA;
+use super::{clock::WallClock, ledger, schema::SCHEMA};
 use crate::{
     database::{self, Durability, OpenError, empty_log},
     keeper::{Keeper, NoAnswer, next_batch},
@@ -35,7 +38,7 @@ impl Store {
     pub(super) fn open(path: &Path) -> Result<Self, OpenError> {
         let connection = connect(path)?;
         let keeper = Keeper::start("jobs", &SCHEMA, path, DEADLINE, |inbox| {
-            let worker = Worker { connection, path: path.into(), inbox };
+            let worker = Worker { connection, path: path.into(), inbox, clock: WallClock::now() };
             Ok(move || worker.run())
         })?;
         Ok(Self { keeper: Arc::new(keeper) })
@@ -48,6 +51,15 @@ impl Store {
         work: impl FnMut(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, NoAnswer> {
         self.keeper.ask(|reply| Box::new(Asked { work, found: None, reply }) as Box<dyn Question>).await?
+    }
+
+    /// The same, for as long as it takes: of what must not be done without somebody who knows that it was, as taking a job is.
+    pub(super) async fn ask_patiently<T: Send + 'static>(
+        &self,
+        work: impl FnMut(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, NoAnswer> {
+        let question = |reply| Box::new(Asked { work, found: None, reply }) as Box<dyn Question>;
+        self.keeper.ask_patiently(question).await?
     }
 }
 
@@ -92,6 +104,8 @@ struct Worker {
     connection: Connection,
     path: Arc<Path>,
     inbox: mpsc::Receiver<Box<dyn Question>>,
+    /// As it was at the last transaction that was committed.
+    clock: WallClock,
 }
 
 impl Worker {
@@ -127,10 +141,24 @@ impl Worker {
     }
 
     fn transact(&mut self, batch: &mut [Box<dyn Question>]) -> rusqlite::Result<()> {
-        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        for question in batch {
-            question.perform(&transaction)?;
+        loop {
+            let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let clock = WallClock::now();
+            if let Some(jump) = self.clock.jump_until(clock) {
+                tracing::warn!(seconds = jump / 1000, "the clock was set: the times of jobs are moved along");
+                ledger::shift(&transaction, jump)?;
+            }
+            for question in batch.iter_mut() {
+                question.perform(&transaction)?;
+            }
+            let after = WallClock::now();
+            // Set in the middle: some would be done by one time, some by the other.
+            if clock.jump_until(after).is_some() {
+                continue;
+            }
+            transaction.commit()?;
+            self.clock = after;
+            return Ok(());
         }
-        transaction.commit()
     }
 }

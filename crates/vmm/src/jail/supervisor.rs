@@ -20,8 +20,8 @@ use rustix::{
     },
     pipe::{PipeFlags, pipe_with},
     process::{
-        PidfdFlags, Resource, Rlimit, Signal, getpid, pidfd_open, set_parent_process_death_signal, setrlimit,
-        setsid,
+        PidfdFlags, Resource, Rlimit, Signal, getpid, getrlimit, pidfd_open, set_parent_process_death_signal,
+        setrlimit, setsid,
     },
     thread::{
         CapabilitySet, CapabilitySets, Gid, Uid, UnshareFlags, remove_capability_from_bounding_set,
@@ -46,6 +46,9 @@ const MAX_SPEC_BYTES: usize = 1 << 20;
 /// The first descriptor behind stdin, stdout and stderr.
 const FIRST_OF_OURS: i32 = 3;
 
+/// The most that a VMM may have open. It has some 30.
+const DESCRIPTORS: u64 = 256;
+
 /// The most descriptors that a VMM can be given.
 const MAX_DESCRIPTORS: usize = 8;
 
@@ -59,7 +62,9 @@ pub fn supervise(control: UnixStream) -> ExitCode {
         Ok(Some(report)) => report,
         // The host process is gone: there is nobody to report to.
         Ok(None) => return ExitCode::SUCCESS,
-        Err(Failure { step, source }) => Report::Failed { step: step.to_owned(), reason: source.to_string() },
+        Err(Failure { step, source }) => {
+            Report::Failed { step: step.to_owned(), reason: source.to_string(), errno: source.raw_os_error() }
+        }
     };
     match send(&mut control, &report) {
         Ok(()) => ExitCode::SUCCESS,
@@ -307,7 +312,9 @@ const ANSWERING: CapabilitySet = CapabilitySet::SYS_PTRACE.union(CapabilitySet::
 fn limit_resources(file_bytes: u64) -> io::Result<()> {
     limit(Resource::Core, 0)?;
     limit(Resource::Fsize, file_bytes)?;
-    limit(Resource::Nofile, 256)
+    // Nobody may raise what the host process was given as its most, but a process with a capability that it may lack.
+    let most = getrlimit(Resource::Nofile).maximum.unwrap_or(DESCRIPTORS);
+    limit(Resource::Nofile, DESCRIPTORS.min(most))
 }
 
 fn limit(resource: Resource, value: u64) -> io::Result<()> {
