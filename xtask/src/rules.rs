@@ -26,7 +26,7 @@ const EDGES: [(&str, &[&str]); 8] = [
 
 /// Checks all rules and reports every violation.
 pub(crate) fn check() -> Result<()> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("the workspace has a root")?;
+    let root = crate::workspace_root()?;
     let mut faults = Vec::new();
     for directory in ["crates", "e2e/src", "e2e/tests", "xtask/src"] {
         for file in sources(&root.join(directory))? {
@@ -44,7 +44,8 @@ pub(crate) fn check() -> Result<()> {
     Ok(())
 }
 
-fn sources(directory: &Path) -> Result<Vec<PathBuf>> {
+/// All Rust sources beneath a directory.
+pub(crate) fn sources(directory: &Path) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for entry in fs::read_dir(directory).with_context(|| format!("cannot list {}", directory.display()))? {
         let path = entry?.path();
