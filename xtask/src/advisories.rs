@@ -1,10 +1,14 @@
 //! `cargo xtask advisories`: whether a known weakness is in one of the versions that our lock files name. Read from a copy of the
-//! RustSec advisory database, which is never of this tree: it must be newer than the last build. Nothing is asked over the network.
+//! `RustSec` advisory database, which is never of this tree: it must be newer than the last build. Nothing is asked over the network.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use rustsec::{Database, Lockfile, Report, advisory::Informational, report::Settings};
+use rustsec::{
+    Database, Lockfile, Report,
+    advisory::{Informational, Versions},
+    report::Settings,
+};
 
 use crate::dependencies::{LOCK_FILES, Policy, cargo_home, lock_file};
 
@@ -21,23 +25,15 @@ pub(crate) enum Checked {
 pub(crate) fn check(database: Option<&Path>) -> Result<Checked> {
     let root = crate::workspace_root()?;
     let policy = Policy::read(root)?;
-    let directory = match database {
-        Some(directory) => {
-            ensure!(
-                is_database(directory),
-                "{} is no advisory database: it has no crates/",
-                directory.display()
-            );
-            directory.to_owned()
-        }
-        None => match find(&cargo_home()?) {
-            Some(directory) => directory,
-            None => {
-                say_how_to_get_one(&cargo_home()?);
-                return Ok(Checked::WithoutDatabase);
-            }
-        },
+    let kept = match database {
+        Some(directory) => Some(directory.to_owned()),
+        None => find(&cargo_home()?),
     };
+    let Some(directory) = kept else {
+        say_how_to_get_one(&cargo_home()?);
+        return Ok(Checked::WithoutDatabase);
+    };
+    ensure!(is_database(&directory), "{} is no advisory database: it has no crates/", directory.display());
     let database =
         Database::open(&directory).with_context(|| format!("cannot read {}", directory.display()))?;
     let newest = database.iter().map(|advisory| advisory.date().as_str()).max();
@@ -101,7 +97,7 @@ fn judge(database: &Database, locks: &[(&str, Lockfile)], policy: &Policy) -> Re
             let Some(advisory) = &warning.advisory else {
                 bail!("a warning without an advisory: {warning:?}")
             };
-            let patched = warning.versions.as_ref().map(|versions| versions.patched()).unwrap_or_default();
+            let patched = warning.versions.as_ref().map(Versions::patched).unwrap_or_default();
             found.push((advisory, &warning.package, warning.kind.as_str(), patched));
         }
         for (advisory, package, kind, patched) in found {

@@ -1,11 +1,13 @@
 //! `cargo xtask lint`: what a reviewer should not have to look for. `cargo xtask dependencies` and `advisories`: what we build upon.
-//! `cargo xtask openapi`: what the code says of the HTTP API, written down.
+//! `cargo xtask sbom`: what a release is made of. `cargo xtask openapi`: what the code says of the HTTP API, written down.
 
 mod advisories;
 mod dependencies;
 mod links;
+mod release;
 mod rules;
 mod tokens;
+mod unsafety;
 
 use std::{
     fs,
@@ -15,7 +17,14 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-const USAGE: &str = "usage: cargo xtask lint | openapi | dependencies | advisories [--database DIRECTORY]";
+const USAGE: &str = "usage: cargo xtask TASK
+
+  lint                                  all checks of the sources, these two among them
+  rules                                 the project's own rules
+  dependencies                          licences, sources, duplicates and use of dependencies, offline
+  advisories [--database DIRECTORY]     known weaknesses of dependencies; status 3 where there is no database of them
+  sbom [--program FILE] DIRECTORY       writes the bill of materials and the licences of a release
+  openapi                               writes the document of the HTTP API";
 
 /// How a task ends that could not be done for want of something on this machine.
 const MISSING: u8 = 3;
@@ -26,7 +35,12 @@ fn main() -> ExitCode {
     let done = match arguments[..] {
         ["lint"] => lint(),
         ["openapi"] => openapi(),
+        ["rules"] => rules::check(),
         ["dependencies"] => dependencies::check(),
+        ["sbom", directory] => release::write(None, Path::new(directory)),
+        ["sbom", "--program", program, directory] => {
+            release::write(Some(Path::new(program)), Path::new(directory))
+        }
         ["advisories", ref options @ ..] => match advisories_task(options) {
             Ok(advisories::Checked::WithoutDatabase) => return ExitCode::from(MISSING),
             Ok(advisories::Checked::All) => Ok(()),

@@ -1,4 +1,5 @@
-//! The project's own rules: sizes of files, headers, who may depend on whom, and where the documentation leads.
+//! The project's own rules: sizes of files, headers, who may depend on whom, where unsafe code is, and where the documentation
+//! leads.
 
 use std::{
     fs,
@@ -7,7 +8,7 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::links;
+use crate::{links, unsafety};
 
 /// The most lines of code in one file, tests not counted.
 const MAX_LINES: usize = 500;
@@ -34,6 +35,7 @@ pub(crate) fn check() -> Result<()> {
         }
     }
     faults.extend(links::faults(root)?);
+    faults.extend(unsafety::faults(root)?);
     for (name, allowed) in EDGES {
         faults.extend(edge_faults(&root.join("crates").join(name), name, allowed)?);
     }

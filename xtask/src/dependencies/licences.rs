@@ -1,13 +1,12 @@
 //! Licences of dependencies: each must have one that the policy allows, of those that it leaves the choice of.
 
-use anyhow::Result;
 use cargo_metadata::Package;
 use spdx::{Expression, LicenseReq};
 
 use super::Policy;
 
 /// What the licences of these break.
-pub(super) fn faults(packages: &[&Package], policy: &Policy) -> Result<Vec<String>> {
+pub(super) fn faults(packages: &[&Package], policy: &Policy) -> Vec<String> {
     let mut faults = Vec::new();
     for package in packages {
         if let Err(fault) = judge(&package.name, package.license.as_deref(), policy) {
@@ -17,7 +16,7 @@ pub(super) fn faults(packages: &[&Package], policy: &Policy) -> Result<Vec<Strin
             ));
         }
     }
-    Ok(faults)
+    faults
 }
 
 /// What the policy allows, and nobody has.

@@ -187,7 +187,7 @@ mod tests {
 
     #[test]
     fn the_index_says_which_version_was_withdrawn() {
-        let file = b"\x03\x02\0\0\0etag\01.0.0\0{\"name\":\"a\",\"vers\":\"1.0.0\",\"yanked\":true}\x001.0.1\0{\"vers\":\"1.0.1\",\"yanked\":false}\0";
+        let file = b"\x03\x02\x00\x00\x00etag\x001.0.0\x00{\"name\":\"a\",\"vers\":\"1.0.0\",\"yanked\":true}\x001.0.1\x00{\"vers\":\"1.0.1\",\"yanked\":false}\x00";
         assert_eq!(
             ["1.0.0", "1.0.1", "1.0.2"].map(|version| is_yanked(file, version)),
             [Some(true), Some(false), None]

@@ -5,7 +5,7 @@
 //! after they have compiled everything.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
 };
@@ -64,11 +64,11 @@ struct Words {
 impl Words {
     fn of(package: &Package) -> Result<Self> {
         let directory = package.manifest_path.parent().context("a manifest lies in a directory")?;
-        let build: BTreeMap<PathBuf, ()> = package
+        let build: BTreeSet<PathBuf> = package
             .targets
             .iter()
             .filter(|target| target.kind.contains(&TargetKind::CustomBuild))
-            .map(|target| (target.src_path.clone().into(), ()))
+            .map(|target| target.src_path.clone().into())
             .collect();
         let mut words = Self { program: BTreeSet::new(), tests: BTreeSet::new(), build: BTreeSet::new() };
         // In a package's directory there may be another one.
@@ -80,7 +80,7 @@ impl Words {
             let found = tokens::words_of(&file)?;
             let first = file.strip_prefix(directory.as_std_path()).ok().and_then(|file| file.iter().next());
             let tests = ["tests", "examples", "benches"].iter().any(|name| first == Some(name.as_ref()));
-            let into = if build.contains_key(&file) {
+            let into = if build.contains(&file) {
                 &mut words.build
             } else if tests {
                 &mut words.tests
