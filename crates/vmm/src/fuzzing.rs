@@ -1,0 +1,1 @@
+//! What fuzzing needs of this crate: see `fuzz/`. Not part of its interface.
