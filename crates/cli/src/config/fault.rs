@@ -82,7 +82,7 @@ impl fmt::Display for Fault {
 #[derive(Serialize)]
 pub(crate) struct FaultRow {
     origin: String,
-    line: Option<usize>,
+    pub(crate) line: Option<usize>,
     key: Option<String>,
     problem: String,
     hint: Option<String>,

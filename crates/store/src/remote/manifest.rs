@@ -6,7 +6,8 @@
 use std::path::Path;
 
 use images::{Sha256Digest, rootfs::RootfsDetails};
-use serde::{Deserialize, Serialize, de::Error as _};
+use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
+use serde_json::value::RawValue;
 
 use super::chunk;
 use crate::{
@@ -31,6 +32,9 @@ const MAX_DEVICE_STATE_BYTES: u64 = 256 << 20;
 
 /// The largest microVM.
 const MAX_MEMORY_MIB: u32 = 65_536;
+
+/// The largest details of an image, in bytes: as on a disk.
+const MAX_DETAILS_BYTES: usize = 1 << 20;
 
 /// The longest text of an image's details.
 const MAX_DETAIL_BYTES: usize = 16 << 10;
@@ -58,6 +62,7 @@ pub(super) struct RemoteImage {
     pub(super) image: FileRecord,
     pub(super) chunks: Vec<ChunkRecord>,
     /// What is noted beside it where it came from.
+    #[serde(deserialize_with = "bounded")]
     pub(super) details: Option<RootfsDetails>,
 }
 
@@ -163,7 +168,7 @@ impl RemoteSnapshot {
         #[serde(deny_unknown_fields)]
         struct Written {
             format_version: u32,
-            snapshot: serde_json::Value,
+            snapshot: Box<RawValue>,
             device_state: Vec<ChunkRecord>,
             memory: Vec<ChunkRecord>,
         }
@@ -171,7 +176,7 @@ impl RemoteSnapshot {
         let Written { format_version, snapshot, device_state, memory } =
             serde_json::from_slice(text).map_err(malformed(object))?;
         // By its own rules, and with its own version.
-        let snapshot = Manifest::parse(snapshot.to_string().as_bytes(), Path::new(object))
+        let snapshot = Manifest::parse_bounded(snapshot.get().as_bytes(), Path::new(object))
             .map_err(|source| RemoteManifestError::Snapshot { object: object.to_owned(), source })?;
         let manifest = Self { format_version, snapshot, device_state, memory };
         manifest.judge(language, size).map_err(implausible(object))?;
@@ -199,6 +204,15 @@ impl RemoteSnapshot {
         judge_chunks(device_state, snapshot.device_state.bytes)?;
         judge_chunks(memory, snapshot.memory.bytes)
     }
+}
+
+/// Reads details only where they are no larger than any: what is understood takes many times its length.
+fn bounded<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<RootfsDetails>, D::Error> {
+    let Some(text) = Option::<Box<RawValue>>::deserialize(deserializer)? else { return Ok(None) };
+    if text.get().len() > MAX_DETAILS_BYTES {
+        return Err(D::Error::custom("its details are too large"));
+    }
+    serde_json::from_str(text.get()).map(Some).map_err(D::Error::custom)
 }
 
 fn check_version(text: &[u8], object: &str) -> Result<(), RemoteManifestError> {
