@@ -63,9 +63,9 @@ load: ## What the service bears: latency, idle connections, a burst, callers tha
 	@scripts/require-tools
 	@scripts/load $(LOAD_OPTIONS)
 
-fuzz: ## Runs each fuzz target for FUZZ_SECONDS (60)
+fuzz: ## Runs each fuzz target for FUZZ_SECONDS (600), two at a time
 	@scripts/require-tools
-	@scripts/fuzz
+	@FUZZ_SECONDS=$${FUZZ_SECONDS:-600} scripts/fuzz
 
 clean: ## Removes what was built (not the data directory)
 	@cargo clean

@@ -470,6 +470,16 @@ endpoint = \"https://user:hidden@s3.example\"
     }
 
     #[test]
+    fn a_file_that_is_nothing_but_faults_is_judged_at_once() {
+        let keys: String = (0..40_000).map(|number| format!("x{number} = 1\n")).collect();
+        let started = std::time::Instant::now();
+        let found = found(&format!("{keys}[api]\n{keys}"), &[], &[]);
+        assert_eq!(found.faults.len(), 80_000);
+        assert_eq!(found.faults[79_999].row().line, Some(80_001));
+        assert!(started.elapsed() < std::time::Duration::from_secs(60), "{:?}", started.elapsed());
+    }
+
+    #[test]
     fn variables_of_other_programs_are_judged_only_where_they_are_used() {
         let found = found("", &[("AWS_ENDPOINT_URL", "127.0.0.1:9000")], &[]);
         assert_eq!(told(&found, "storage.endpoint"), "\"127.0.0.1:9000\" from environment AWS_ENDPOINT_URL");

@@ -286,3 +286,56 @@ fn can_be_shown(details: &RootfsDetails) -> bool {
     }
     serde_json::to_value(details).is_ok_and(|value| holds(&value))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::snapshot::manifest::tests::example;
+
+    fn record() -> FileRecord {
+        FileRecord { sha256: Sha256Digest::of_bytes(b"image"), bytes: 4096 }
+    }
+
+    fn image(details: &str) -> Result<RemoteImage, RemoteManifestError> {
+        let (language, image): (Language, FileRecord) = ("python".parse().unwrap(), record());
+        let image_json = serde_json::to_string(&image).unwrap();
+        let text = format!(
+            r#"{{"format_version":1,"language":"python","image":{image_json},"chunks":[],"details":{details}}}"#
+        );
+        RemoteImage::parse(text.as_bytes(), "object", &language, &image.sha256)
+    }
+
+    #[test]
+    fn details_that_are_larger_than_any_are_refused_before_they_are_understood() {
+        assert!(image("null").is_ok());
+        let packages = |count: usize| {
+            let packages = vec![r#""a""#; count].join(",");
+            let digest = Sha256Digest::of_bytes(b"");
+            format!(
+                r#"{{"source":{{"kind":"debian","packages":[{packages}],"suite":"x"}},"created":1,"sha256":"{digest}","size_bytes":0}}"#
+            )
+        };
+        assert!(image(&packages(1000)).is_ok());
+        let error = image(&packages(MAX_DETAILS_BYTES / 4)).unwrap_err();
+        assert!(matches!(error, RemoteManifestError::Malformed { .. }), "{error}");
+    }
+
+    #[test]
+    fn a_snapshots_manifest_that_is_larger_than_any_is_refused_before_it_is_understood() {
+        let (language, size) = (example().language, example().size);
+        let parsed = |snapshot: &str| {
+            let text =
+                format!(r#"{{"format_version":1,"snapshot":{snapshot},"device_state":[],"memory":[]}}"#);
+            RemoteSnapshot::parse(text.as_bytes(), "object", &language, size).unwrap_err()
+        };
+        let snapshot = serde_json::to_string(&example()).unwrap();
+        // It was understood, and is not to be believed.
+        assert!(matches!(parsed(&snapshot), RemoteManifestError::Implausible { .. }));
+        let large = format!("[{}0]", "0,".repeat(64 << 10));
+        let error = parsed(&large);
+        assert!(
+            matches!(error, RemoteManifestError::Snapshot { source: ManifestError::TooLarge { .. }, .. }),
+            "{error}"
+        );
+    }
+}

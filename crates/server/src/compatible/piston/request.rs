@@ -314,7 +314,7 @@ fn beneath(name: &str) -> Result<String, RequestError> {
 }
 
 /// As Node's `Buffer.from` has it, which takes what it can.
-fn decoded(content: &str, encoding: &str) -> Vec<u8> {
+pub(super) fn decoded(content: &str, encoding: &str) -> Vec<u8> {
     match encoding {
         "base64" => {
             let standard = |byte: u8| match byte {
