@@ -70,9 +70,9 @@ soak: ## Has the service work for SOAK_SECONDS (1800), and says whether anything
 	@scripts/require-tools
 	@scripts/soak $(SOAK_OPTIONS)
 
-fuzz: ## Runs each fuzz target for FUZZ_SECONDS (60)
+fuzz: ## Runs each fuzz target for FUZZ_SECONDS (600), two at a time
 	@scripts/require-tools
-	@scripts/fuzz
+	@FUZZ_SECONDS=$${FUZZ_SECONDS:-600} scripts/fuzz
 
 miri: ## Runs what can run in Miri, an interpreter that knows undefined behaviour, where there is one
 	@scripts/miri

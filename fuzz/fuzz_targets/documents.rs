@@ -2,6 +2,7 @@
 
 #![no_main]
 
+use fuzz::within_memory;
 use libfuzzer_sys::fuzz_target;
 
-fuzz_target!(|data: &[u8]| images::oci::fuzzing::documents(data));
+fuzz_target!(|data: &[u8]| within_memory((1 << 20) + 256 * data.len(), || images::fuzzing::documents(data)));

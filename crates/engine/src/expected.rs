@@ -33,6 +33,7 @@ pub(crate) struct Expected {
     count: usize,
     limits: Limits,
     fetches: bool,
+    wants_usage: bool,
     /// How long each execution may take.
     each: Duration,
     /// When the next report has to be there.
@@ -68,6 +69,7 @@ impl Expected {
             count: run.stdins.len(),
             limits: run.limits,
             fetches,
+            wants_usage: run.options.usage,
             each,
             deadline: Instant::now() + each,
             longest: content.div_ceil(3).saturating_mul(4).saturating_add(SHORT_ANSWER_BYTES),
@@ -127,7 +129,10 @@ impl Expected {
             let bytes = captured.bytes.0.len() as u64;
             bytes <= most && (captured.dropped == 0 || bytes == most)
         };
-        self.is_next(execution.index) && kept(&execution.stdout) && kept(&execution.stderr)
+        self.is_next(execution.index)
+            && kept(&execution.stdout)
+            && kept(&execution.stderr)
+            && (execution.usage.is_none() || self.wants_usage)
     }
 
     async fn output(&mut self, output: Output) -> Result<(), GuestError> {

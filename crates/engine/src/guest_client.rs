@@ -254,7 +254,7 @@ pub(crate) fn failed(reason: &str) -> GuestError {
 
 #[cfg(test)]
 mod tests {
-    use protocol::message::{Captured, Limits, Options, Outcome, Process, Runtime};
+    use protocol::message::{Captured, Limits, Options, Outcome, Process, Runtime, Usage};
 
     use super::*;
     use crate::expected::MAX_OUTPUT_OF_ALL_BYTES;
@@ -349,6 +349,19 @@ mod tests {
             let answers = [vec![hello()], wrong].concat();
             let mut client = GuestClient::greet(agent(answers), PATIENCE).await.unwrap();
             assert!(matches!(client.run(run(), PATIENCE).await, Err(GuestError::Unexpected { .. })));
+        }
+    }
+
+    #[tokio::test]
+    async fn what_an_execution_used_is_not_taken_unasked() {
+        let GuestMessage::Execution(execution) = execution(0, "") else { unreachable!("it is one") };
+        let usage = Some(Usage { cpu_micros: 1, peak_memory_bytes: 1 });
+        let told = frame(&GuestMessage::Execution(Execution { usage, ..execution }));
+        for (asked, is_taken) in [(true, true), (false, false)] {
+            let answers = vec![hello(), told.clone(), frame(&GuestMessage::Finished)];
+            let mut client = GuestClient::greet(agent(answers), PATIENCE).await.unwrap();
+            let options = Options { usage: asked, ..Options::default() };
+            assert_eq!(client.run(Run { options, ..run() }, PATIENCE).await.is_ok(), is_taken);
         }
     }
 

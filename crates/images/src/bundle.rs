@@ -12,7 +12,7 @@
 //! modules.
 
 use std::fs;
-use std::io;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
@@ -32,6 +32,9 @@ const VMLINUX: &str = "vmlinux";
 const INITRAMFS: &str = "initramfs.cpio";
 const MODULES: &str = "modules";
 const MANIFEST: &str = "bundle.json";
+
+/// The longest manifest, in bytes. One is some 600.
+const MAX_MANIFEST_BYTES: u64 = 64 << 10;
 
 /// What `bundle.json` says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,6 +56,19 @@ pub struct BundleManifest {
     pub initramfs_bytes: u64,
     /// Digest of the guest agent in the initramfs.
     pub agent_sha256: Sha256Digest,
+}
+
+impl BundleManifest {
+    /// The manifest that `text` is; `path` is where it came from.
+    pub(crate) fn parse(text: &[u8], path: &Path) -> Result<Self, OpenKernelError> {
+        let malformed = |source| OpenKernelError::Manifest { path: path.to_owned(), source };
+        let manifest: Self = serde_json::from_slice(text).map_err(malformed)?;
+        if manifest.format_version == FORMAT_VERSION {
+            Ok(manifest)
+        } else {
+            Err(OpenKernelError::Version { path: path.to_owned(), found: manifest.format_version })
+        }
+    }
 }
 
 /// Where a kernel is taken from.
@@ -83,18 +99,17 @@ impl KernelBundle {
     /// Opens the bundle in `directory`. Presence and sizes are checked, digests are not: use [`Self::verify`].
     pub fn open(directory: &Path) -> Result<Self, OpenKernelError> {
         let path = directory.join(MANIFEST);
-        let text = match fs::read(&path) {
-            Ok(text) => text,
+        let mut text = Vec::new();
+        let read =
+            fs::File::open(&path).and_then(|file| file.take(MAX_MANIFEST_BYTES).read_to_end(&mut text));
+        match read {
+            Ok(_) => {}
             Err(source) if source.kind() == io::ErrorKind::NotFound => {
                 return Err(OpenKernelError::Absent { directory: directory.to_owned() });
             }
             Err(source) => return Err(OpenKernelError::Read { path, source }),
-        };
-        let manifest: BundleManifest = serde_json::from_slice(&text)
-            .map_err(|source| OpenKernelError::Manifest { path: path.clone(), source })?;
-        if manifest.format_version != FORMAT_VERSION {
-            return Err(OpenKernelError::Version { path, found: manifest.format_version });
         }
+        let manifest = BundleManifest::parse(&text, &path)?;
         let sizes = [(VMLINUX, manifest.vmlinux_bytes), (INITRAMFS, manifest.initramfs_bytes)];
         for (name, expected) in sizes {
             let path = directory.join(name);

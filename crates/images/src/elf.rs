@@ -11,6 +11,9 @@ pub(crate) const MACHINE_X86_64: u16 = 62;
 /// `PT_NOTE`: a program header that describes notes.
 const SEGMENT_NOTE: u32 = 4;
 
+/// How many notes are looked at. A kernel has some ten; all that fit into one, in each of 65,535 segments, would take hours.
+const MOST_NOTES: usize = 10_000;
+
 const PROGRAM_HEADER_BYTES: u64 = 56;
 const SECTION_HEADER_BYTES: u64 = 64;
 
@@ -36,7 +39,8 @@ impl<'a> Elf<'a> {
 
     /// Whether a note segment holds a note of this owner (with its terminating NUL) and type.
     pub(crate) fn has_note(&self, owner: &[u8], kind: u32) -> bool {
-        self.note_segments().any(|(notes, align)| Notes { notes, align }.any(|note| note == (owner, kind)))
+        let mut notes = self.note_segments().flat_map(|(notes, align)| Notes { notes, align });
+        notes.by_ref().take(MOST_NOTES).any(|note| note == (owner, kind))
     }
 
     /// The contents of the section called `name`.
@@ -46,9 +50,9 @@ impl<'a> Elf<'a> {
         let names_index = u64::from(u16_at(self.bytes, 0x3e)?);
         let names = self.section_at(table, names_index)?.1;
         (0..count).filter_map(|index| self.section_at(table, index)).find_map(|(name_offset, contents)| {
-            let rest = names.get(usize::try_from(name_offset).ok()?..)?;
-            let found = rest.split(|byte| *byte == 0).next()?;
-            (found == name.as_bytes()).then_some(contents)
+            let rest = names.get(usize::try_from(name_offset).ok()?..)?.strip_prefix(name.as_bytes())?;
+            // Not looked for: the next NUL may be far away, for each of 65,535 sections.
+            rest.first().is_none_or(|byte| *byte == 0).then_some(contents)
         })
     }
 
@@ -187,6 +191,35 @@ mod tests {
         assert!(!elf.has_note(b"GNU\0", 18));
         assert_eq!(elf.section(".modinfo"), Some(&b"depends=a,b\0"[..]));
         assert_eq!(elf.section(".text"), None);
+    }
+
+    #[test]
+    fn a_file_that_is_full_of_overlapping_sections_and_notes_costs_no_time() {
+        // 65,535 headers at one place, each of the whole file, whose names have no end and whose notes are empty.
+        let mut file = vec![0; 16 << 20];
+        file[..6].copy_from_slice(b"\x7fELF\x02\x01");
+        let length = file.len() as u64;
+        file[0x38..0x3a].copy_from_slice(&u16::MAX.to_le_bytes());
+        file[0x3c..0x3e].copy_from_slice(&u16::MAX.to_le_bytes());
+        file[0x20..0x28].copy_from_slice(&64_u64.to_le_bytes());
+        file[0x28..0x30].copy_from_slice(&64_u64.to_le_bytes());
+        for header in file[64..].chunks_exact_mut(64).take(usize::from(u16::MAX)) {
+            header[0x20..0x28].copy_from_slice(&length.to_le_bytes());
+        }
+        let mut notes = file.clone();
+        for header in notes[64..].chunks_exact_mut(56).take(usize::from(u16::MAX)) {
+            header.fill(0);
+            header[..4].copy_from_slice(&SEGMENT_NOTE.to_le_bytes());
+            header[0x20..0x28].copy_from_slice(&length.to_le_bytes());
+        }
+        file[8 << 20..].fill(b'x');
+        for header in file[64..].chunks_exact_mut(64).take(usize::from(u16::MAX)) {
+            header[..4].copy_from_slice(&(8_u32 << 20).to_le_bytes());
+        }
+        let started = std::time::Instant::now();
+        assert_eq!(Elf::parse(&file).expect("elf").section(".modinfo"), None);
+        assert!(!Elf::parse(&notes).expect("elf").has_note(b"Xen\0", 18));
+        assert!(started.elapsed() < std::time::Duration::from_secs(30), "{:?}", started.elapsed());
     }
 
     proptest::proptest! {

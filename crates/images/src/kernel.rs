@@ -81,6 +81,11 @@ impl KernelError {
 ///
 /// The result is checked to be one that QEMU and Firecracker can start.
 pub fn extract_vmlinux(image: &[u8]) -> Result<Vec<u8>, KernelError> {
+    extract_within(image, VMLINUX_LIMIT_BYTES)
+}
+
+/// The same of a `vmlinux` of at most so many bytes, where it is compressed.
+pub(crate) fn extract_within(image: &[u8], limit: usize) -> Result<Vec<u8>, KernelError> {
     if image.starts_with(elf::MAGIC) {
         check_vmlinux(image)?;
         return Ok(image.to_vec());
@@ -93,7 +98,7 @@ pub fn extract_vmlinux(image: &[u8]) -> Result<Vec<u8>, KernelError> {
             start: payload.iter().copied().take(6).collect(),
         })?;
         compression
-            .decompress(payload, VMLINUX_LIMIT_BYTES)
+            .decompress(payload, limit)
             .map_err(|source| KernelError::Decompress { compression, source })?
     };
     check_vmlinux(&vmlinux)?;

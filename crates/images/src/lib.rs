@@ -16,6 +16,9 @@ pub mod compression;
 mod debian_kernel;
 pub mod digest;
 mod elf;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod initramfs;
 pub mod kernel;
 pub mod modules;

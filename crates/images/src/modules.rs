@@ -206,7 +206,7 @@ fn read_module(path: &Path) -> Result<Vec<u8>, ModulesError> {
 }
 
 /// The names in `depends=` of the section `.modinfo`, a list of NUL-terminated `key=value`.
-fn read_dependencies(module: &[u8]) -> Option<Vec<String>> {
+pub(crate) fn read_dependencies(module: &[u8]) -> Option<Vec<String>> {
     let information = Elf::parse(module)?.section(".modinfo")?;
     let depends = information.split(|byte| *byte == 0).find_map(|entry| entry.strip_prefix(b"depends="))?;
     let names = std::str::from_utf8(depends).ok()?;

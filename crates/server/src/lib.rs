@@ -17,6 +17,9 @@ mod database;
 mod error;
 #[cfg(test)]
 mod fake;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod head_deadline;
 pub mod jobs;
 mod keeper;

@@ -242,6 +242,18 @@ pub enum ControlError {
         /// Its answer.
         reason: String,
     },
+    /// The VMM answered what it was not asked, or what it says is no answer.
+    #[error("the VMM answered {command} with something else")]
+    Unexpected {
+        /// What it was asked.
+        command: &'static str,
+    },
+    /// The VMM said more than is read.
+    #[error("the VMM said too much during {command}")]
+    TooMuch {
+        /// What it was asked.
+        command: &'static str,
+    },
     /// The VMM did not answer.
     #[error("the VMM did not answer {command} within {} s", .after.as_secs())]
     TimedOut {

@@ -11,6 +11,9 @@ pub mod conformance;
 pub mod fake;
 pub mod firecracker;
 mod first_line;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod host;
 pub mod jail;
 pub mod kvm;

@@ -82,7 +82,7 @@ impl fmt::Display for Fault {
 #[derive(Serialize)]
 pub(crate) struct FaultRow {
     origin: String,
-    line: Option<usize>,
+    pub(crate) line: Option<usize>,
     key: Option<String>,
     problem: String,
     hint: Option<String>,
@@ -91,9 +91,12 @@ pub(crate) struct FaultRow {
 /// The candidate that somebody who wrote `word` may have meant.
 pub(crate) fn nearest<T: AsRef<str>>(word: &str, candidates: impl IntoIterator<Item = T>) -> Option<T> {
     // A third of the letters wrong: beyond that another word was meant.
-    let limit = (word.chars().count() / 3).max(1);
+    let letters = word.chars().count();
+    let limit = (letters / 3).max(1);
     candidates
         .into_iter()
+        // Words whose lengths differ by more than that need not be compared: one may be a megabyte long.
+        .filter(|candidate| candidate.as_ref().chars().count().abs_diff(letters) <= limit)
         .map(|candidate| (distance(word, candidate.as_ref()), candidate))
         .filter(|(distance, _)| *distance <= limit)
         .min_by_key(|(distance, _)| *distance)
@@ -130,6 +133,7 @@ mod tests {
         assert_eq!(nearest("hst", names), Some("host"));
         assert_eq!(nearest("", names), None);
         assert_eq!(nearest("tokens", names), None);
+        assert_eq!(nearest(&"port".repeat(1 << 20), names), None, "and that takes neither time nor memory");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The configuration file: where it is, and what it says, with the line of each value.
 
 use std::{
+    collections::BTreeSet,
     ffi::{OsStr, OsString},
     fs::File,
     io::{self, Read as _},
@@ -127,9 +128,13 @@ pub(super) struct Contents {
 /// What a file says.
 pub(super) fn parse(path: &Path, text: &str) -> Contents {
     let (document, errors) = DeTable::parse_recoverable(text);
-    let mut reader = Reader { path, text, contents: Contents::default() };
+    let line_ends = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(offset, _)| offset);
+    let (line_ends, contents) = (line_ends.collect(), Contents::default());
+    let mut reader = Reader { path, line_ends, broken: BTreeSet::new(), contents };
     for error in errors {
-        let origin = Origin::File(path.to_owned(), error.span().map(|span| reader.line(span.start)));
+        let line = error.span().map(|span| reader.line(span.start));
+        reader.broken.extend(line);
+        let origin = Origin::File(path.to_owned(), line);
         reader.contents.faults.push(Fault::new(origin, None, error.message()));
     }
     for (name, value) in document.get_ref() {
@@ -145,7 +150,9 @@ pub(super) fn parse(path: &Path, text: &str) -> Contents {
 
 struct Reader<'a> {
     path: &'a Path,
-    text: &'a str,
+    /// Where lines end, and which of them are no TOML: a file may have 100,000 faults.
+    line_ends: Vec<usize>,
+    broken: BTreeSet<usize>,
     contents: Contents,
 }
 
@@ -153,7 +160,7 @@ type Name<'i> = Spanned<std::borrow::Cow<'i, str>>;
 
 impl Reader<'_> {
     fn line(&self, offset: usize) -> usize {
-        1 + self.text.as_bytes().iter().take(offset).filter(|byte| **byte == b'\n').count()
+        1 + self.line_ends.partition_point(|end| *end < offset)
     }
 
     fn origin(&self, offset: usize) -> Origin {
@@ -161,12 +168,11 @@ impl Reader<'_> {
     }
 
     fn fault(&mut self, offset: usize, name: &str, problem: impl Into<String>, hint: Option<String>) {
-        let origin = self.origin(offset);
         // What is no TOML was told already; what the parser took it for is beside the point.
-        if self.contents.faults.iter().any(|fault| fault.key.is_none() && fault.origin == origin) {
+        if self.broken.contains(&self.line(offset)) {
             return;
         }
-        self.contents.faults.push(Fault::new(origin, name.to_owned(), problem).hint(hint));
+        self.contents.faults.push(Fault::new(self.origin(offset), name.to_owned(), problem).hint(hint));
     }
 
     fn section(&mut self, name: &Name<'_>, value: &Spanned<DeValue<'_>>) {

@@ -26,6 +26,8 @@ pub(crate) use file::{Environment, Source};
 pub(crate) use flags::{help, parser};
 pub(crate) use key::Value;
 pub(crate) use reference::{example, markdown};
+#[cfg(feature = "fuzzing")]
+pub(crate) use resolve::fuzz_resolve;
 pub(crate) use resolve::{Entry, Resolution, resolve};
 pub(crate) use sections::{Acceleration, Config, LogFormat, Pool, Storage, VmmName, WarmUp};
 pub(crate) use table::SECTIONS;

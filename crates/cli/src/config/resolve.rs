@@ -1,6 +1,9 @@
 //! From flags, environment, file and defaults to one value for each key.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use super::{
     fault::{Fault, Origin, nearest},
@@ -50,6 +53,18 @@ pub(crate) fn resolve(flags: &Flags, environment: &Environment, source: &Source)
     }
 }
 
+/// What a file with this text comes to by itself, for `fuzz/`.
+#[cfg(feature = "fuzzing")]
+pub(crate) fn fuzz_resolve(text: &str) -> Resolution {
+    let path = PathBuf::from("config.toml");
+    let mut layers = Layers::default();
+    layers.defaults();
+    layers.text(&path, text);
+    layers.compare();
+    let Layers { entries, faults } = layers;
+    Resolution { entries, file: Some(path), faults, warnings: Vec::new() }
+}
+
 /// Values as they are laid over each other.
 #[derive(Default)]
 struct Layers {
@@ -77,17 +92,22 @@ impl Layers {
         match source.read() {
             Ok(None) => None,
             Ok(Some((path, text))) => {
-                let contents = file::parse(path, &text);
-                self.faults.extend(contents.faults);
-                for (key, value, origin) in contents.values {
-                    self.put(key, Ok(value), origin);
-                }
+                self.text(path, &text);
                 Some(path.to_owned())
             }
             Err(fault) => {
                 self.faults.push(fault);
                 None
             }
+        }
+    }
+
+    /// What a file says.
+    fn text(&mut self, path: &Path, text: &str) {
+        let contents = file::parse(path, text);
+        self.faults.extend(contents.faults);
+        for (key, value, origin) in contents.values {
+            self.put(key, Ok(value), origin);
         }
     }
 
@@ -178,8 +198,6 @@ fn unknown_variables(environment: &Environment) -> Vec<Fault> {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::*;
     use crate::config::Config;
 
@@ -449,6 +467,16 @@ endpoint = \"https://user:hidden@s3.example\"
             usual(&[("XDG_CONFIG_HOME", "x"), ("HOME", "/home/a")], false),
             "/home/a/.config/llm-firecracker/config.toml"
         );
+    }
+
+    #[test]
+    fn a_file_that_is_nothing_but_faults_is_judged_at_once() {
+        let keys: String = (0..40_000).map(|number| format!("x{number} = 1\n")).collect();
+        let started = std::time::Instant::now();
+        let found = found(&format!("{keys}[api]\n{keys}"), &[], &[]);
+        assert_eq!(found.faults.len(), 80_000);
+        assert_eq!(found.faults[79_999].row().line, Some(80_001));
+        assert!(started.elapsed() < std::time::Duration::from_secs(60), "{:?}", started.elapsed());
     }
 
     #[test]

@@ -22,8 +22,7 @@ mod spool;
 mod tree;
 
 #[cfg(feature = "fuzzing")]
-#[doc(hidden)]
-pub mod fuzzing;
+pub(crate) mod fuzzing;
 
 #[cfg(test)]
 mod archives;

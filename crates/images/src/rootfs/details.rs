@@ -117,14 +117,20 @@ impl RootfsDetails {
         match read {
             Err(source) if source.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(source) => Err(ReadDetailsError::Read { path, source }),
-            Ok(_) => match serde_json::from_slice::<Self>(&text) {
-                Ok(details) if details.config.is_sound() => Ok(Some(details)),
-                Ok(_) => {
-                    let source = serde::de::Error::custom("an environment that no program could be given");
-                    Err(ReadDetailsError::Malformed { path, source })
-                }
+            Ok(_) => match Self::parse(&text) {
+                Ok(details) => Ok(Some(details)),
                 Err(source) => Err(ReadDetailsError::Malformed { path, source }),
             },
+        }
+    }
+
+    /// What `text` notes.
+    pub(crate) fn parse(text: &[u8]) -> Result<Self, serde_json::Error> {
+        let details: Self = serde_json::from_slice(text)?;
+        if details.config.is_sound() {
+            Ok(details)
+        } else {
+            Err(serde::de::Error::custom("an environment that no program could be given"))
         }
     }
 }

@@ -9,7 +9,7 @@ use std::{
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use engine::{
-    Answer, Exception, Outcome, Request, RequestError,
+    Answer, Exception, LanguageSpec, Outcome, Request, RequestError,
     answer::ExecutionAnswer,
     request::{
         File, MEMORY_MIB, Parts,
@@ -281,11 +281,21 @@ pub(crate) struct Wanted(BTreeMap<String, Vec<String>>);
 
 /// The request that it comes to.
 pub(crate) fn understand(run: RunCode, shared: &Shared, policy: &Policy) -> Result<Understood, NotRun> {
-    let refused = |what: String| NotRun::Refused(what);
     let engine = shared.pool.engine();
     let language = engine.languages().find(&run.language).filter(|spec| engine.has_image(&spec.name));
-    let language =
-        language.ok_or_else(|| refused(format!("language {} is not installed here", run.language)))?;
+    let language = language
+        .ok_or_else(|| NotRun::Refused(format!("language {} is not installed here", run.language)))?;
+    understand_in(language, run, |mib| shared.pool.restores(&language.name, mib), policy)
+}
+
+/// The same in its language, where microVMs with so much memory are restored or booted.
+pub(crate) fn understand_in(
+    language: &LanguageSpec,
+    run: RunCode,
+    restores: impl Fn(u32) -> bool,
+    policy: &Policy,
+) -> Result<Understood, NotRun> {
+    let refused = |what: String| NotRun::Refused(what);
     let timeout = Duration::try_from_secs_f64(run.run_timeout)
         .map_err(|error| refused(format!("run_timeout: {error}")))?;
     let mut files: Vec<File> = Vec::new();
@@ -317,7 +327,7 @@ pub(crate) fn understand(run: RunCode, shared: &Shared, policy: &Policy) -> Resu
         // A limit and no need, which training pipelines always send: worth a larger snapshot, and no boot.
         memory_mib: memory
             .map(|mib| mib.min(policy.most_memory_mib).clamp(*MEMORY_MIB.start(), *MEMORY_MIB.end()))
-            .filter(|mib| shared.pool.restores(&language.name, *mib)),
+            .filter(|mib| restores(*mib)),
         fetch: wanted.0.keys().map(|name| literal(name)).collect(),
     })
     .map_err(|error| refused(plain(error)))?;

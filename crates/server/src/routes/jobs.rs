@@ -218,6 +218,23 @@ fn key(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
     }
 }
 
+/// Reads a body, for `fuzz/`.
+#[cfg(feature = "fuzzing")]
+pub(crate) fn fuzz_body(body: &[u8], languages: &engine::Languages) -> Option<Request> {
+    let created: CreateJob = request::from_json_object(body).ok()?;
+    Request::from_json(created.request.get().as_bytes(), languages).ok()
+}
+
+/// Reads a head, for `fuzz/`.
+#[cfg(feature = "fuzzing")]
+pub(crate) fn fuzz_head(uri: &axum::http::Uri, headers: &HeaderMap) {
+    if let Ok(Some(key)) = key(headers) {
+        assert!((1..=MAX_KEY_BYTES).contains(&key.len()) && key.bytes().all(|byte| byte.is_ascii_graphic()));
+    }
+    let _ = (Query::<Which>::try_from_uri(uri), Query::<Wait>::try_from_uri(uri));
+    let _ = no_site_of_others(uri, headers);
+}
+
 /// Which jobs are to be listed.
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]

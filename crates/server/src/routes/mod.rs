@@ -27,6 +27,8 @@ use std::sync::Arc;
 
 use utoipa_axum::{router::OpenApiRouter, routes};
 
+#[cfg(feature = "fuzzing")]
+pub(crate) use self::jobs::{fuzz_body, fuzz_head};
 use self::place::{Place, bad_query, bucket, language, named};
 pub(crate) use self::{operations::accepted, run::answer};
 use crate::{service::Shared, settings::Compatible};

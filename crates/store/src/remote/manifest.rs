@@ -6,7 +6,8 @@
 use std::path::Path;
 
 use images::{Sha256Digest, rootfs::RootfsDetails};
-use serde::{Deserialize, Serialize, de::Error as _};
+use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
+use serde_json::value::RawValue;
 
 use super::chunk;
 use crate::{
@@ -31,6 +32,9 @@ const MAX_DEVICE_STATE_BYTES: u64 = 256 << 20;
 
 /// The largest microVM.
 const MAX_MEMORY_MIB: u32 = 65_536;
+
+/// The largest details of an image, in bytes: as on a disk.
+const MAX_DETAILS_BYTES: usize = 1 << 20;
 
 /// The longest text of an image's details.
 const MAX_DETAIL_BYTES: usize = 16 << 10;
@@ -58,6 +62,7 @@ pub(super) struct RemoteImage {
     pub(super) image: FileRecord,
     pub(super) chunks: Vec<ChunkRecord>,
     /// What is noted beside it where it came from.
+    #[serde(deserialize_with = "bounded")]
     pub(super) details: Option<RootfsDetails>,
 }
 
@@ -163,7 +168,7 @@ impl RemoteSnapshot {
         #[serde(deny_unknown_fields)]
         struct Written {
             format_version: u32,
-            snapshot: serde_json::Value,
+            snapshot: Box<RawValue>,
             device_state: Vec<ChunkRecord>,
             memory: Vec<ChunkRecord>,
         }
@@ -171,7 +176,7 @@ impl RemoteSnapshot {
         let Written { format_version, snapshot, device_state, memory } =
             serde_json::from_slice(text).map_err(malformed(object))?;
         // By its own rules, and with its own version.
-        let snapshot = Manifest::parse(snapshot.to_string().as_bytes(), Path::new(object))
+        let snapshot = Manifest::parse_bounded(snapshot.get().as_bytes(), Path::new(object))
             .map_err(|source| RemoteManifestError::Snapshot { object: object.to_owned(), source })?;
         let manifest = Self { format_version, snapshot, device_state, memory };
         manifest.judge(language, size).map_err(implausible(object))?;
@@ -199,6 +204,15 @@ impl RemoteSnapshot {
         judge_chunks(device_state, snapshot.device_state.bytes)?;
         judge_chunks(memory, snapshot.memory.bytes)
     }
+}
+
+/// Reads details only where they are no larger than any: what is understood takes many times its length.
+fn bounded<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<RootfsDetails>, D::Error> {
+    let Some(text) = Option::<Box<RawValue>>::deserialize(deserializer)? else { return Ok(None) };
+    if text.get().len() > MAX_DETAILS_BYTES {
+        return Err(D::Error::custom("its details are too large"));
+    }
+    serde_json::from_str(text.get()).map(Some).map_err(D::Error::custom)
 }
 
 fn check_version(text: &[u8], object: &str) -> Result<(), RemoteManifestError> {
@@ -271,4 +285,57 @@ fn can_be_shown(details: &RootfsDetails) -> bool {
         }
     }
     serde_json::to_value(details).is_ok_and(|value| holds(&value))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::snapshot::manifest::tests::example;
+
+    fn record() -> FileRecord {
+        FileRecord { sha256: Sha256Digest::of_bytes(b"image"), bytes: 4096 }
+    }
+
+    fn image(details: &str) -> Result<RemoteImage, RemoteManifestError> {
+        let (language, image): (Language, FileRecord) = ("python".parse().unwrap(), record());
+        let image_json = serde_json::to_string(&image).unwrap();
+        let text = format!(
+            r#"{{"format_version":1,"language":"python","image":{image_json},"chunks":[],"details":{details}}}"#
+        );
+        RemoteImage::parse(text.as_bytes(), "object", &language, &image.sha256)
+    }
+
+    #[test]
+    fn details_that_are_larger_than_any_are_refused_before_they_are_understood() {
+        assert!(image("null").is_ok());
+        let packages = |count: usize| {
+            let packages = vec![r#""a""#; count].join(",");
+            let digest = Sha256Digest::of_bytes(b"");
+            format!(
+                r#"{{"source":{{"kind":"debian","packages":[{packages}],"suite":"x"}},"created":1,"sha256":"{digest}","size_bytes":0}}"#
+            )
+        };
+        assert!(image(&packages(1000)).is_ok());
+        let error = image(&packages(MAX_DETAILS_BYTES / 4)).unwrap_err();
+        assert!(matches!(error, RemoteManifestError::Malformed { .. }), "{error}");
+    }
+
+    #[test]
+    fn a_snapshots_manifest_that_is_larger_than_any_is_refused_before_it_is_understood() {
+        let (language, size) = (example().language, example().size);
+        let parsed = |snapshot: &str| {
+            let text =
+                format!(r#"{{"format_version":1,"snapshot":{snapshot},"device_state":[],"memory":[]}}"#);
+            RemoteSnapshot::parse(text.as_bytes(), "object", &language, size).unwrap_err()
+        };
+        let snapshot = serde_json::to_string(&example()).unwrap();
+        // It was understood, and is not to be believed.
+        assert!(matches!(parsed(&snapshot), RemoteManifestError::Implausible { .. }));
+        let large = format!("[{}0]", "0,".repeat(64 << 10));
+        let error = parsed(&large);
+        assert!(
+            matches!(error, RemoteManifestError::Snapshot { source: ManifestError::TooLarge { .. }, .. }),
+            "{error}"
+        );
+    }
 }

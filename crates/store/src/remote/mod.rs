@@ -51,3 +51,49 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
     let done = tokio::task::spawn_blocking(work).await;
     done.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
 }
+
+/// Reads a text as what a bucket may hold, for `fuzz/`. Who asks knows the image, or the snapshot, by the object's name: it is
+/// taken from the text, or hardly any would get further than that.
+#[cfg(feature = "fuzzing")]
+pub(crate) fn fuzz_manifests(text: &[u8]) {
+    use images::Sha256Digest;
+
+    use crate::{Language, snapshot::Size};
+
+    fn parsed<T: serde::de::DeserializeOwned>(value: &serde_json::Value) -> Option<T> {
+        T::deserialize(value).ok()
+    }
+
+    if let Ok(name) = std::str::from_utf8(text) {
+        if let Some((language, sha256)) = names::parse_image(name) {
+            assert_eq!(names::ObjectName::of_image(&language, &sha256).as_str(), name);
+        }
+        if let Some((language, size, key)) = names::parse_snapshot(name) {
+            assert_eq!(names::ObjectName::of_snapshot(&language, size, &key).as_str(), name);
+        }
+    }
+    let Ok(value) = serde_json::from_slice::<serde_json::Value>(text) else { return };
+    let (language, sha256) = (&value["language"], &value["image"]["sha256"]);
+    if let (Some(language), Some(sha256)) = (parsed::<Language>(language), parsed::<Sha256Digest>(sha256))
+        && let Ok(image) = manifest::RemoteImage::parse(text, "object", &language, &sha256)
+    {
+        let written = serde_json::to_vec(&image).expect("it was JSON");
+        assert_eq!(
+            manifest::RemoteImage::parse(&written, "object", &language, &sha256).expect("it was one"),
+            image
+        );
+        assert!(image.chunks.len() as u64 <= chunk::count(image.image.bytes));
+    }
+    let (language, size) = (&value["snapshot"]["language"], &value["snapshot"]["size"]);
+    if let (Some(language), Some(size)) = (parsed::<Language>(language), parsed::<Size>(size))
+        && let Ok(snapshot) = manifest::RemoteSnapshot::parse(text, "object", &language, size)
+    {
+        let written = serde_json::to_vec(&snapshot).expect("it was JSON");
+        assert_eq!(
+            manifest::RemoteSnapshot::parse(&written, "object", &language, size).expect("it was one"),
+            snapshot
+        );
+        assert_eq!(snapshot.snapshot.memory.bytes, u64::from(size.memory_mib) << 20);
+        assert!(snapshot.memory.len() as u64 <= chunk::count(snapshot.snapshot.memory.bytes));
+    }
+}

@@ -169,10 +169,15 @@ impl Manifest {
         open_regular(&path)
             .and_then(|file| file.take(MAX_MANIFEST_BYTES + 1).read_to_end(&mut text))
             .map_err(failed)?;
+        Self::parse_bounded(&text, &path)
+    }
+
+    /// The same as [`Self::parse`] of a text that may be larger than any manifest.
+    pub(crate) fn parse_bounded(text: &[u8], path: &Path) -> Result<Self, ManifestError> {
         if text.len() as u64 > MAX_MANIFEST_BYTES {
-            return Err(ManifestError::TooLarge { path });
+            return Err(ManifestError::TooLarge { path: path.to_owned() });
         }
-        Self::parse(&text, &path)
+        Self::parse(text, path)
     }
 
     /// Reads the manifest in `directory`, which must be about this language and this size.

@@ -36,6 +36,23 @@ use crate::{
     spec::{BootSpec, RestoreSpec, SnapshotFiles},
 };
 
+/// Converses with a Firecracker as a restore and a pause do, for `fuzz/`. How many requests it has answered, and the error
+/// that has ended it.
+#[cfg(feature = "fuzzing")]
+pub(crate) async fn fuzz_restore(stream: tokio::net::UnixStream) -> (usize, Option<crate::ControlError>) {
+    let mut answered = 0;
+    let conversation = async {
+        let mut api = api::Api::over(stream).await?;
+        for state in [requests::VmState::Paused, requests::VmState::Resumed, requests::VmState::Paused] {
+            api.call(&requests::Vm { state }).await?;
+            answered += 1;
+        }
+        Ok(())
+    };
+    let ended: Result<(), crate::ControlError> = conversation.await;
+    (answered, ended.err())
+}
+
 /// What every microVM of a backend has in common.
 #[derive(Clone, Debug)]
 pub struct FirecrackerSettings {

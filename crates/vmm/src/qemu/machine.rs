@@ -235,11 +235,11 @@ impl MicroVm for QemuVm {
 #[async_trait]
 impl Pausing for QemuVm {
     async fn pause(&mut self) -> Result<(), ControlError> {
-        self.qmp.execute("stop", json!({})).await.map(drop)
+        self.qmp.execute("stop", json!({})).await
     }
 
     async fn resume(&mut self) -> Result<(), ControlError> {
-        self.qmp.execute("cont", json!({})).await.map(drop)
+        self.qmp.execute("cont", json!({})).await
     }
 }
 
@@ -265,14 +265,14 @@ async fn migrate(qmp: &mut Qmp, file: &File) -> Result<(), ControlError> {
 }
 
 /// Does all that can be done before the device state is loaded.
-async fn ready_for_state(stream: UnixStream) -> Result<Qmp, ControlError> {
+pub(super) async fn ready_for_state(stream: UnixStream) -> Result<Qmp, ControlError> {
     let mut qmp = Qmp::negotiate(stream).await?;
     prepare_migration(&mut qmp).await?;
     Ok(qmp)
 }
 
 /// Has QEMU load the device state that it was born with, and run. How long each took.
-async fn load(qmp: &mut Qmp) -> Result<(Duration, Duration), ControlError> {
+pub(super) async fn load(qmp: &mut Qmp) -> Result<(Duration, Duration), ControlError> {
     let started = Instant::now();
     qmp.execute("migrate-incoming", json!({ "uri": format!("fd:{STATE_DESCRIPTOR}") })).await?;
     migrated(qmp, "migrate-incoming").await?;
@@ -286,7 +286,7 @@ async fn load(qmp: &mut Qmp) -> Result<(Duration, Duration), ControlError> {
 async fn prepare_migration(qmp: &mut Qmp) -> Result<(), ControlError> {
     let on = |capability: &str| json!({ "capability": capability, "state": true });
     let capabilities = json!({ "capabilities": [on("x-ignore-shared"), on("events")] });
-    qmp.execute("migrate-set-capabilities", capabilities).await.map(drop)
+    qmp.execute("migrate-set-capabilities", capabilities).await
 }
 
 async fn migrated(qmp: &mut Qmp, command: &'static str) -> Result<(), ControlError> {

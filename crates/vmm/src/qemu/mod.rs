@@ -30,6 +30,13 @@ use crate::{
     spec::{BootSpec, RestoreSpec, SnapshotFiles},
 };
 
+/// Converses with a QEMU as a restore does, for `fuzz/`.
+#[cfg(feature = "fuzzing")]
+pub(crate) async fn fuzz_restore(stream: tokio::net::UnixStream) -> Result<(), crate::ControlError> {
+    let mut qmp = machine::ready_for_state(stream).await?;
+    machine::load(&mut qmp).await.map(drop)
+}
+
 /// What every microVM of a backend has in common.
 #[derive(Clone, Debug)]
 pub struct QemuSettings {

@@ -1,6 +1,10 @@
 //! A client of QEMU's machine protocol (QMP), over a socket that QEMU was born with.
 //!
-//! One command at a time. Lines of JSON both ways: a greeting, then for each command events and one answer.
+//! One command at a time. Lines of JSON both ways: a greeting, then for each command events and one answer, which has the
+//! command's number.
+//!
+//! QEMU may be in a guest's hands: what it says is bounded in each line, in all lines of an answer, in what is kept, and in
+//! time.
 
 use std::{
     collections::VecDeque,
@@ -11,6 +15,7 @@ use std::{
 };
 
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+use serde::{Deserialize, de::IgnoredAny};
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader, Interest},
@@ -20,50 +25,115 @@ use tokio::{
 
 use crate::backend::{ControlError, printable};
 
-/// The longest line that QEMU may send, in bytes.
-const MAX_LINE_BYTES: u64 = 1 << 20;
+/// The longest line that QEMU may send, in bytes. Its greeting has some 200, and what answers us no more.
+const MAX_LINE_BYTES: u64 = 64 << 10;
+
+/// How many lines may come while one thing is waited for. A migration tells of five states; a guest can cause some events a
+/// second, and a microVM that waits for its request is not listened to meanwhile.
+const MAX_LINES: usize = 10_000;
+
+/// The same in bytes.
+const MAX_LINES_BYTES: usize = 4 << 20;
 
 /// How long QEMU may take to answer, on a busy host.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// How many events are kept for later. The commands that we use cause few.
+/// How many events are kept for later, as they came. The commands that we use cause few.
 const MAX_EVENTS: usize = 64;
 
 /// A connection to QEMU.
 pub(super) struct Qmp {
     stream: BufReader<UnixStream>,
-    events: VecDeque<Value>,
+    /// Lines: JSON that was made for it would take many times their lengths.
+    events: VecDeque<Vec<u8>>,
+    /// The number of the last command.
+    last: u64,
+    patience: Duration,
+}
+
+/// Whatever QEMU says.
+#[derive(Deserialize)]
+struct Message {
+    #[serde(rename = "QMP")]
+    greeting: Option<IgnoredAny>,
+    #[serde(rename = "return")]
+    done: Option<IgnoredAny>,
+    error: Option<Fault>,
+    event: Option<IgnoredAny>,
+    /// The number of the command that is answered.
+    id: Option<u64>,
+}
+
+/// Why QEMU refuses a command.
+#[derive(Deserialize)]
+struct Fault {
+    desc: Option<String>,
+}
+
+/// What happened.
+#[derive(Deserialize)]
+struct Event {
+    event: String,
+    #[serde(default)]
+    data: Value,
+}
+
+/// What QEMU may still say before it has said what is waited for.
+struct Room {
+    lines: usize,
+    bytes: usize,
+}
+
+impl Room {
+    fn full() -> Self {
+        Self { lines: MAX_LINES, bytes: MAX_LINES_BYTES }
+    }
+
+    fn count(&mut self, command: &'static str, line: &[u8]) -> Result<(), ControlError> {
+        let lines = self.lines.checked_sub(1);
+        let (Some(lines), Some(bytes)) = (lines, self.bytes.checked_sub(line.len())) else {
+            return Err(ControlError::TooMuch { command });
+        };
+        (self.lines, self.bytes) = (lines, bytes);
+        Ok(())
+    }
 }
 
 impl Qmp {
     /// Greets QEMU.
     pub(super) async fn negotiate(stream: UnixStream) -> Result<Self, ControlError> {
-        let mut qmp = Self { stream: BufReader::new(stream), events: VecDeque::new() };
-        let greeting = within("the greeting", qmp.line("the greeting")).await?;
-        if greeting.get("QMP").is_none() {
-            return Err(refused("the greeting", &greeting));
+        Self::negotiate_within(stream, PATIENCE).await
+    }
+
+    async fn negotiate_within(stream: UnixStream, patience: Duration) -> Result<Self, ControlError> {
+        let stream = BufReader::new(stream);
+        let mut qmp = Self { stream, events: VecDeque::new(), last: 0, patience };
+        let command = "the greeting";
+        let greeting = within(patience, command, qmp.line(command, &mut Room::full())).await?;
+        if parsed::<Message>(command, &greeting)?.greeting.is_none() {
+            return Err(ControlError::Unexpected { command });
         }
         qmp.execute("qmp_capabilities", json!({})).await?;
         Ok(qmp)
     }
 
-    /// Has QEMU carry out `command` and returns its answer.
+    /// Has QEMU carry out `command`.
     pub(super) async fn execute(
         &mut self,
         command: &'static str,
         arguments: Value,
-    ) -> Result<Value, ControlError> {
-        let mut line = json!({ "execute": command, "arguments": arguments }).to_string();
-        line.push('\n');
+    ) -> Result<(), ControlError> {
+        let line = self.command(command, arguments);
         let sent = self.stream.get_mut().write_all(line.as_bytes());
-        within(command, async { sent.await.map_err(|source| ControlError::Io { command, source }) }).await?;
+        let failed = |source| ControlError::Io { command, source };
+        within(self.patience, command, async { sent.await.map_err(failed) }).await?;
         self.answer(command).await
     }
 
     /// Gives QEMU a descriptor under `name`.
     pub(super) async fn pass(&mut self, name: &str, descriptor: BorrowedFd<'_>) -> Result<(), ControlError> {
         let command = "getfd";
-        let line = json!({ "execute": command, "arguments": { "fdname": name } }).to_string() + "\n";
+        let line = self.command(command, json!({ "fdname": name }));
         let descriptors = [descriptor];
         let stream = self.stream.get_mut();
         let sent = stream.async_io(Interest::WRITABLE, || {
@@ -74,12 +144,12 @@ impl Qmp {
             Ok(sendmsg(&*stream, &[IoSlice::new(line.as_bytes())], &mut ancillary, flags)?)
         });
         let failed = |source| ControlError::Io { command, source };
-        let sent = within(command, async { sent.await.map_err(failed) }).await?;
+        let sent = within(self.patience, command, async { sent.await.map_err(failed) }).await?;
         if sent != line.len() {
             // It is a short line on an idle socket.
             return Err(failed(io::ErrorKind::WriteZero.into()));
         }
-        self.answer(command).await.map(drop)
+        self.answer(command).await
     }
 
     /// Waits for an event for which `wanted` has something to say.
@@ -90,116 +160,85 @@ impl Qmp {
         wanted: impl Fn(&str, &Value) -> Option<T>,
     ) -> Result<T, ControlError> {
         let found = async {
+            let mut left = Room::full();
             loop {
-                while let Some(event) = self.events.pop_front() {
-                    let name = event["event"].as_str().unwrap_or_default();
-                    if let Some(found) = wanted(name, &event["data"]) {
+                while let Some(line) = self.events.pop_front() {
+                    let Event { event, data } = parsed(command, &line)?;
+                    if let Some(found) = wanted(&event, &data) {
                         return Ok(found);
                     }
                 }
-                let message = self.line(command).await?;
-                self.keep_event(message);
+                let line = self.line(command, &mut left).await?;
+                self.keep_event(command, line)?;
             }
         };
         timeout(patience, found).await.map_err(|_| ControlError::TimedOut { command, after: patience })?
     }
 
-    async fn answer(&mut self, command: &'static str) -> Result<Value, ControlError> {
-        within(command, async {
+    /// A command as a line, with the next number.
+    fn command(&mut self, command: &'static str, arguments: Value) -> String {
+        self.last += 1;
+        json!({ "execute": command, "arguments": arguments, "id": self.last }).to_string() + "\n"
+    }
+
+    async fn answer(&mut self, command: &'static str) -> Result<(), ControlError> {
+        within(self.patience, command, async {
+            let mut left = Room::full();
             loop {
-                let mut message = self.line(command).await?;
-                if let Some(answer) = message.get_mut("return") {
-                    return Ok(answer.take());
+                let line = self.line(command, &mut left).await?;
+                let Message { done, error, id, .. } = parsed(command, &line)?;
+                match (done, error) {
+                    (None, None) => self.keep_event(command, line)?,
+                    // What it could not read has no number that it could repeat.
+                    (None, Some(fault)) if id.is_none_or(|id| id == self.last) => {
+                        let reason = fault.desc.as_deref().unwrap_or("it gave no reason");
+                        return Err(ControlError::Refused { command, reason: printable(reason) });
+                    }
+                    (Some(IgnoredAny), None) if id == Some(self.last) => return Ok(()),
+                    // The answer to what was not asked now, or two in one.
+                    _ => return Err(ControlError::Unexpected { command }),
                 }
-                if message.get("error").is_some() {
-                    return Err(refused(command, &message));
-                }
-                self.keep_event(message);
             }
         })
         .await
     }
 
-    fn keep_event(&mut self, message: Value) {
-        if message.get("event").is_some() {
-            self.events.push_back(message);
-            if self.events.len() > MAX_EVENTS {
-                self.events.pop_front();
-            }
+    fn keep_event(&mut self, command: &'static str, line: Vec<u8>) -> Result<(), ControlError> {
+        if parsed::<Message>(command, &line)?.event.is_none() {
+            return Err(ControlError::Unexpected { command });
         }
+        self.events.push_back(line);
+        if self.events.len() > MAX_EVENTS {
+            self.events.pop_front();
+        }
+        Ok(())
     }
 
-    async fn line(&mut self, command: &'static str) -> Result<Value, ControlError> {
-        let failed = |source| ControlError::Io { command, source };
+    async fn line(&mut self, command: &'static str, left: &mut Room) -> Result<Vec<u8>, ControlError> {
         let mut line = Vec::new();
-        (&mut self.stream).take(MAX_LINE_BYTES).read_until(b'\n', &mut line).await.map_err(failed)?;
-        if line.is_empty() {
-            return Err(ControlError::Closed { command });
+        let read = (&mut self.stream).take(MAX_LINE_BYTES).read_until(b'\n', &mut line).await;
+        read.map_err(|source| ControlError::Io { command, source })?;
+        left.count(command, &line)?;
+        match line.last() {
+            Some(b'\n') => Ok(line),
+            _ if line.len() as u64 == MAX_LINE_BYTES => Err(ControlError::TooMuch { command }),
+            _ => Err(ControlError::Closed { command }),
         }
-        serde_json::from_slice(&line).map_err(|error| failed(error.into()))
     }
+}
+
+fn parsed<'a, T: Deserialize<'a>>(command: &'static str, line: &'a [u8]) -> Result<T, ControlError> {
+    serde_json::from_slice(line).map_err(|error| ControlError::Io { command, source: error.into() })
 }
 
 async fn within<T>(
+    patience: Duration,
     command: &'static str,
     doing: impl Future<Output = Result<T, ControlError>>,
 ) -> Result<T, ControlError> {
-    timeout(PATIENCE, doing).await.map_err(|_| ControlError::TimedOut { command, after: PATIENCE })?
-}
-
-fn refused(command: &'static str, answer: &Value) -> ControlError {
-    let reason = answer["error"]["desc"].as_str().unwrap_or("it gave no reason");
-    ControlError::Refused { command, reason: printable(reason) }
+    timeout(patience, doing).await.map_err(|_| ControlError::TimedOut { command, after: patience })?
 }
 
 #[cfg(test)]
-mod tests {
-    use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _};
-
-    use super::*;
-
-    /// A QEMU that says `lines`, each after a line of the client but for the first.
-    fn speaking(lines: &'static [&'static str]) -> UnixStream {
-        let (ours, theirs) = UnixStream::pair().unwrap();
-        tokio::spawn(async move {
-            let mut theirs = BufReader::new(theirs);
-            for (number, line) in lines.iter().enumerate() {
-                if number > 0 && theirs.read_line(&mut String::new()).await.unwrap() == 0 {
-                    return;
-                }
-                theirs.get_mut().write_all(line.as_bytes()).await.unwrap();
-            }
-        });
-        ours
-    }
-
-    const GREETING: &str = "{\"QMP\":{}}\n";
-
-    #[tokio::test]
-    async fn events_before_an_answer_are_kept_for_later() {
-        let lines = [GREETING, "{\"return\":{}}\n", "{\"event\":\"STOP\",\"data\":{}}\n{\"return\":7}\n"];
-        let mut qmp = Qmp::negotiate(speaking(Box::leak(Box::new(lines)))).await.unwrap();
-        assert_eq!(qmp.execute("stop", json!({})).await.unwrap(), json!(7));
-        qmp.event("stop", PATIENCE, |name, _| (name == "STOP").then_some(())).await.unwrap();
-    }
-
-    #[tokio::test]
-    async fn a_refusal_names_the_reason_and_an_end_names_the_command() {
-        let refusal = "{\"error\":{\"class\":\"GenericError\",\"desc\":\"no such thing\"}}\n";
-        let lines = [GREETING, "{\"return\":{}}\n", refusal];
-        let mut qmp = Qmp::negotiate(speaking(Box::leak(Box::new(lines)))).await.unwrap();
-        let error = qmp.execute("stop", json!({})).await.unwrap_err();
-        assert_eq!(error.to_string(), "the VMM refused stop: no such thing");
-        let error = qmp.execute("cont", json!({})).await.unwrap_err();
-        assert!(
-            matches!(error, ControlError::Closed { command: "cont" } | ControlError::Io { .. }),
-            "{error}"
-        );
-    }
-
-    #[tokio::test]
-    async fn garbage_is_an_error() {
-        assert!(Qmp::negotiate(speaking(&["no json\n"])).await.is_err());
-        assert!(Qmp::negotiate(speaking(&["{\"other\":1}\n"])).await.is_err());
-    }
-}
+#[path = "qmp_tests.rs"]
+mod tests;

@@ -297,6 +297,13 @@ fn said(message: Said) -> Result<Option<Input>, End> {
     }
 }
 
+/// Reads a message, for `fuzz/`: what of it goes to the program.
+#[cfg(feature = "fuzzing")]
+pub(crate) fn fuzz_message(bytes: &[u8]) -> Option<Input> {
+    let Object(message): Object<Said> = serde_json::from_slice(bytes).ok()?;
+    said(message).ok().flatten()
+}
+
 /// The next message.
 async fn received(socket: &mut WebSocket) -> Result<Said, End> {
     loop {

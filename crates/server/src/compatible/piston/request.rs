@@ -314,7 +314,7 @@ fn beneath(name: &str) -> Result<String, RequestError> {
 }
 
 /// As Node's `Buffer.from` has it, which takes what it can.
-fn decoded(content: &str, encoding: &str) -> Vec<u8> {
+pub(super) fn decoded(content: &str, encoding: &str) -> Vec<u8> {
     match encoding {
         "base64" => {
             let standard = |byte: u8| match byte {
@@ -328,7 +328,12 @@ fn decoded(content: &str, encoding: &str) -> Vec<u8> {
         }
         "hex" => {
             let digits = content.as_bytes().chunks_exact(2);
-            let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
+            // Node knows no signs.
+            let is_digits = |pair: &&[u8]| pair.iter().all(u8::is_ascii_hexdigit);
+            let byte = |pair: &[u8]| {
+                let digits = Some(pair).filter(is_digits)?;
+                u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
+            };
             digits.map_while(byte).collect()
         }
         _ => content.as_bytes().to_vec(),

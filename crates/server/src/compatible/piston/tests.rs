@@ -3,6 +3,8 @@
 use axum::http::StatusCode;
 use serde_json::{Value, json};
 
+use super::request::decoded;
+
 use crate::{
     fake::{Answer, Lab},
     tokens::{Authority, Grant, Register},
@@ -157,6 +159,8 @@ async fn the_first_text_is_the_program_whatever_its_name_and_the_others_lie_besi
         { "name": "p.py", "content": "print p" },
     ]);
     assert_eq!(run(encoded).await, "p\n");
+    // Node stops at what is no pair of digits; a sign is none.
+    assert_eq!(decoded("00ff+1", "hex"), [0, 0xff]);
 }
 
 #[tokio::test]
