@@ -112,7 +112,7 @@ impl Beside for Everything<'_> {
     fn born(&self, address: SocketAddr, kills: u32) -> Result<()> {
         let target = service::Target { address, token: None };
         ensure!(target.ask("GET", "/health", "")?.status == 200);
-        if kills % EACH == 0 {
+        if kills.is_multiple_of(EACH) {
             let first = target.ask(
                 "POST",
                 programs::PATH,

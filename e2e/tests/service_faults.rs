@@ -118,7 +118,9 @@ fn a_vmm_that_is_killed_costs_its_own_request_and_no_other() {
     let refused = thread::scope(|scope| {
         let asked = scope.spawn(|| service.python("print(1)"));
         while !asked.is_finished() {
-            vmms(&service).iter().for_each(|vmm| vmm.signal(Signal::KILL));
+            for vmm in vmms(&service) {
+                vmm.signal(Signal::KILL);
+            }
         }
         asked.join().unwrap()
     });
@@ -145,7 +147,9 @@ fn a_log_that_cannot_be_written_ends_nothing() {
     rustix::process::kill_process(rustix::process::Pid::from_child(&child), Signal::TERM).unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(0));
     let (answers, missing) = answered.unwrap();
-    answers.iter().for_each(|answer| is_answered(answer, "42\n"));
+    for answer in &answers {
+        is_answered(answer, "42\n");
+    }
     assert_eq!(missing, 404);
 }
 
@@ -368,9 +372,13 @@ fn a_snapshot_that_is_changed_under_its_microvms_gives_no_answer_and_is_told() {
 fn slow_disk(directory: &Path) -> PathBuf {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("slow-disk/slow-disk.c");
     let library = directory.join("slow-disk.so");
-    let mut build = Command::new("gcc");
-    build.args(["-shared", "-fPIC", "-O1", "-Wall", "-Werror", "-o"]).arg(&library).arg(source).arg("-ldl");
-    let built = build.output().unwrap();
+    let mut compiler = Command::new("gcc");
+    compiler
+        .args(["-shared", "-fPIC", "-O1", "-Wall", "-Werror", "-o"])
+        .arg(&library)
+        .arg(source)
+        .arg("-ldl");
+    let built = compiler.output().unwrap();
     assert!(built.status.success(), "{built:?}");
     library
 }

@@ -77,7 +77,7 @@ async fn look(
                 found.insert(key, format!("{}-{}", manifest.device_state.sha256, manifest.memory.sha256));
             }
             (Some(problem), _) => {
-                _ = problems.insert(key, (crate::error::chain(&problem), problem.command()))
+                problems.insert(key, (crate::error::chain(&problem), problem.command()));
             }
             (None, Err(_)) => {}
         }

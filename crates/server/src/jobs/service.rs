@@ -262,7 +262,7 @@ impl Jobs {
         let taken = taken.await;
         // Also where there was no answer: it may have been taken all the same, a moment later.
         self.shared.turn.notify_one();
-        Ok(taken??)
+        taken?
     }
 
     /// A job, now or when its state has changed.
