@@ -5,13 +5,20 @@
 
 use std::path::Path;
 
-use images::{Sha256Digest, rootfs::RootfsDetails};
+use images::{
+    Sha256Digest,
+    rootfs::{MAX_DETAILS_BYTES, RootfsDetails},
+};
 use serde::{Deserialize, Serialize, de::Error as _};
+use serde_json::value::RawValue;
 
 use super::chunk;
 use crate::{
     Language,
-    snapshot::{FileRecord, Manifest, ManifestError, Size, manifest::is_showable},
+    snapshot::{
+        FileRecord, Manifest, ManifestError, Size,
+        manifest::{self, is_showable},
+    },
 };
 
 /// The version of the format that this build reads and writes.
@@ -161,17 +168,22 @@ impl RemoteSnapshot {
     ) -> Result<Self, RemoteManifestError> {
         #[derive(Deserialize)]
         #[serde(deny_unknown_fields)]
-        struct Written {
+        struct Written<'a> {
             format_version: u32,
-            snapshot: serde_json::Value,
+            #[serde(borrow)]
+            snapshot: &'a RawValue,
             device_state: Vec<ChunkRecord>,
             memory: Vec<ChunkRecord>,
         }
         check_version(text, object)?;
         let Written { format_version, snapshot, device_state, memory } =
             serde_json::from_slice(text).map_err(malformed(object))?;
+        let snapshot = snapshot.get();
+        if snapshot.len() as u64 > manifest::MAX_MANIFEST_BYTES {
+            return Err(implausible(object)("its snapshot's manifest is larger than any"));
+        }
         // By its own rules, and with its own version.
-        let snapshot = Manifest::parse(snapshot.to_string().as_bytes(), Path::new(object))
+        let snapshot = Manifest::parse(snapshot.as_bytes(), Path::new(object))
             .map_err(|source| RemoteManifestError::Snapshot { object: object.to_owned(), source })?;
         let manifest = Self { format_version, snapshot, device_state, memory };
         manifest.judge(language, size).map_err(implausible(object))?;
@@ -270,5 +282,8 @@ fn can_be_shown(details: &RootfsDetails) -> bool {
             _ => true,
         }
     }
-    serde_json::to_value(details).is_ok_and(|value| holds(&value))
+    // As it will be written beside the image, where no more of it than this is read.
+    let text = serde_json::to_vec_pretty(details);
+    text.is_ok_and(|text| text.len() as u64 <= MAX_DETAILS_BYTES)
+        && serde_json::to_value(details).is_ok_and(|value| holds(&value))
 }
