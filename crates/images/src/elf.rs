@@ -11,6 +11,9 @@ pub(crate) const MACHINE_X86_64: u16 = 62;
 /// `PT_NOTE`: a program header that describes notes.
 const SEGMENT_NOTE: u32 = 4;
 
+/// How many bytes of notes are looked at. A kernel has less than one kilobyte.
+const MAX_NOTES_BYTES: usize = 1 << 20;
+
 const PROGRAM_HEADER_BYTES: u64 = 56;
 const SECTION_HEADER_BYTES: u64 = 64;
 
@@ -47,8 +50,9 @@ impl<'a> Elf<'a> {
         let names = self.section_at(table, names_index)?.1;
         (0..count).filter_map(|index| self.section_at(table, index)).find_map(|(name_offset, contents)| {
             let rest = names.get(usize::try_from(name_offset).ok()?..)?;
-            let found = rest.split(|byte| *byte == 0).next()?;
-            (found == name.as_bytes()).then_some(contents)
+            // No further than the name that is looked for: all sections may have names that are megabytes long.
+            let after = rest.strip_prefix(name.as_bytes())?;
+            (after.first().is_none_or(|byte| *byte == 0)).then_some(contents)
         })
     }
 
@@ -65,15 +69,24 @@ impl<'a> Elf<'a> {
         let bytes = self.bytes;
         let table = u64_at(bytes, 0x20).unwrap_or(u64::MAX);
         let count = u64::from(u16_at(bytes, 0x38).unwrap_or(0));
-        (0..count).filter_map(move |index| {
-            let header =
-                slice(bytes, table.checked_add(index * PROGRAM_HEADER_BYTES)?, PROGRAM_HEADER_BYTES)?;
-            if u32_at(header, 0)? != SEGMENT_NOTE {
-                return None;
-            }
-            let align = if u64_at(header, 48)? == 8 { 8 } else { 4 };
-            Some((slice(bytes, u64_at(header, 8)?, u64_at(header, 32)?)?, align))
-        })
+        let mut left = MAX_NOTES_BYTES;
+        (0..count)
+            .map_while(move |index| {
+                // The same notes may be described by every header.
+                let found = Self::note_segment(bytes, table, index);
+                left = left.checked_sub(found.map_or(0, |(notes, _)| notes.len()))?;
+                Some(found)
+            })
+            .flatten()
+    }
+
+    fn note_segment(bytes: &'a [u8], table: u64, index: u64) -> Option<(&'a [u8], usize)> {
+        let header = slice(bytes, table.checked_add(index * PROGRAM_HEADER_BYTES)?, PROGRAM_HEADER_BYTES)?;
+        if u32_at(header, 0)? != SEGMENT_NOTE {
+            return None;
+        }
+        let align = if u64_at(header, 48)? == 8 { 8 } else { 4 };
+        Some((slice(bytes, u64_at(header, 8)?, u64_at(header, 32)?)?, align))
     }
 }
 
@@ -187,6 +200,36 @@ mod tests {
         assert!(!elf.has_note(b"GNU\0", 18));
         assert_eq!(elf.section(".modinfo"), Some(&b"depends=a,b\0"[..]));
         assert_eq!(elf.section(".text"), None);
+    }
+
+    /// A file whose headers all say `header`, at 64, behind which the file has some megabytes of `filling`.
+    fn repeated(table_field: usize, count_field: usize, header: &[u8], filling: u8) -> Vec<u8> {
+        let mut file = vec![0; 64];
+        file[..6].copy_from_slice(b"\x7fELF\x02\x01");
+        file[table_field] = 64;
+        file[count_field..count_field + 2].copy_from_slice(&u16::MAX.to_le_bytes());
+        file.extend(header.repeat(usize::from(u16::MAX)));
+        file.resize(file.len() + (8 << 20), filling);
+        file
+    }
+
+    #[test]
+    fn many_headers_about_the_same_megabytes_are_no_work() {
+        let started = std::time::Instant::now();
+        let (offset, length) = (64 * u64::from(u16::MAX) + 64, 8_u64 << 20);
+        let mut section = vec![0; 64];
+        section[0x18..0x20].copy_from_slice(&offset.to_le_bytes());
+        section[0x20..0x28].copy_from_slice(&length.to_le_bytes());
+        let file = repeated(0x28, 0x3c, &section, b'.');
+        assert_eq!(Elf::parse(&file).expect("elf").section(".modinfo"), None);
+        let mut segment = vec![0; 56];
+        segment[..4].copy_from_slice(&SEGMENT_NOTE.to_le_bytes());
+        segment[8..16].copy_from_slice(&(56 * u64::from(u16::MAX) + 64).to_le_bytes());
+        segment[32..40].copy_from_slice(&length.to_le_bytes());
+        let file = repeated(0x20, 0x38, &segment, 0);
+        assert!(!Elf::parse(&file).expect("elf").has_note(b"Xen\0", 18));
+        // Looking at all of it each time is half a terabyte.
+        assert!(started.elapsed() < std::time::Duration::from_secs(20), "{:?}", started.elapsed());
     }
 
     proptest::proptest! {
