@@ -63,7 +63,7 @@ pub(super) fn stored_bytes(layers: &[StoredLayer]) -> u64 {
     let mut places = std::collections::BTreeMap::new();
     for layer in layers {
         // By what it is, or, where nobody says, by where it is.
-        let place = layer.digest.is_none().then(|| (Arc::as_ptr(&layer.file), layer.offset));
+        let place = layer.digest.is_none().then_some((Arc::as_ptr(&layer.file), layer.offset));
         places.insert((&layer.digest, place), layer.length);
     }
     places.into_values().fold(0, u64::saturating_add)

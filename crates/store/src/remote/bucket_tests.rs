@@ -19,6 +19,7 @@ fn endless(start: &'static str) -> (Bucket, Arc<AtomicU64>) {
     let counter = Arc::clone(&sent);
     // It ends with the process.
     std::thread::spawn(move || {
+        let blanks = vec![b' '; 1 << 16];
         for mut stream in listener.incoming().flatten() {
             let lines = BufReader::new(&stream).lines().map_while(Result::ok);
             lines.take_while(|line| !line.is_empty()).for_each(drop);
@@ -26,7 +27,7 @@ fn endless(start: &'static str) -> (Bucket, Arc<AtomicU64>) {
             let mut is_there = stream.write_all(head.as_bytes()).is_ok();
             // More than anybody should take, and less than a machine has.
             while is_there && counter.fetch_add(1 << 16, Ordering::Relaxed) < 1 << 30 {
-                is_there = stream.write_all(&[b' '; 1 << 16]).is_ok();
+                is_there = stream.write_all(&blanks).is_ok();
             }
         }
     });
