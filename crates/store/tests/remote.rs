@@ -536,10 +536,10 @@ async fn manifests_of_snapshots_that_are_not_to_be_believed_are_refused_before_a
     let long = snapshot.replacen('{', &format!("{{{}", " ".repeat(64 << 10)), 1);
     fs::write(&path, good.to_string().replace(&snapshot, &long)).unwrap();
     let refused = scene.download_snapshot(&two).await;
-    let is_implausible = |error: &DownloadError| {
-        matches!(error, DownloadError::Manifest(RemoteManifestError::Implausible { .. }))
+    let is_too_large = |error: &DownloadError| {
+        matches!(error, DownloadError::Manifest(RemoteManifestError::Snapshot { .. }))
     };
-    assert!(refused.as_ref().is_err_and(is_implausible), "{refused:?}");
+    assert!(refused.as_ref().is_err_and(is_too_large), "{refused:?}");
     assert!(!two.root().exists());
     // Another release's is told from a damaged one.
     let mut newer = good.clone();

@@ -5,7 +5,10 @@
 
 use std::path::Path;
 
-use images::{Sha256Digest, rootfs::RootfsDetails};
+use images::{
+    Sha256Digest,
+    rootfs::{MAX_DETAILS_BYTES, RootfsDetails},
+};
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 use serde_json::value::RawValue;
 
@@ -32,9 +35,6 @@ const MAX_DEVICE_STATE_BYTES: u64 = 256 << 20;
 
 /// The largest microVM.
 const MAX_MEMORY_MIB: u32 = 65_536;
-
-/// The largest details of an image, in bytes: as on a disk.
-const MAX_DETAILS_BYTES: usize = 1 << 20;
 
 /// The longest text of an image's details.
 const MAX_DETAIL_BYTES: usize = 16 << 10;
@@ -209,7 +209,7 @@ impl RemoteSnapshot {
 /// Reads details only where they are no larger than any: what is understood takes many times its length.
 fn bounded<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<RootfsDetails>, D::Error> {
     let Some(text) = Option::<Box<RawValue>>::deserialize(deserializer)? else { return Ok(None) };
-    if text.get().len() > MAX_DETAILS_BYTES {
+    if text.get().len() as u64 > MAX_DETAILS_BYTES {
         return Err(D::Error::custom("its details are too large"));
     }
     serde_json::from_str(text.get()).map(Some).map_err(D::Error::custom)
@@ -284,7 +284,10 @@ fn can_be_shown(details: &RootfsDetails) -> bool {
             _ => true,
         }
     }
-    serde_json::to_value(details).is_ok_and(|value| holds(&value))
+    // As it will be written beside the image, which is longer: no more of it than this is read there.
+    let text = serde_json::to_vec_pretty(details);
+    text.is_ok_and(|text| text.len() as u64 <= MAX_DETAILS_BYTES)
+        && serde_json::to_value(details).is_ok_and(|value| holds(&value))
 }
 
 #[cfg(test)]
@@ -316,8 +319,12 @@ mod tests {
             )
         };
         assert!(image(&packages(1000)).is_ok());
-        let error = image(&packages(MAX_DETAILS_BYTES / 4)).unwrap_err();
+        let most = usize::try_from(MAX_DETAILS_BYTES).unwrap();
+        let error = image(&packages(most / 4)).unwrap_err();
         assert!(matches!(error, RemoteManifestError::Malformed { .. }), "{error}");
+        // Not too long here, but where it is written beside the image, with a line for each.
+        let error = image(&packages(most / 5)).unwrap_err();
+        assert!(matches!(error, RemoteManifestError::Implausible { .. }), "{error}");
     }
 
     #[test]
