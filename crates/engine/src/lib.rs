@@ -24,6 +24,7 @@ pub mod request;
 mod slots;
 mod snapshots;
 mod text;
+mod written;
 
 pub use answer::{Answer, Exception, ExecutionAnswer, Failure};
 pub use engine::{Engine, EngineSettings, ImageIdentity, Standby, Start};
