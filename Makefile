@@ -8,7 +8,7 @@ MAKEFLAGS += --no-print-directory
 OPERATOR := bin/infra.operator
 HELLO := {"language": "python", "files": [{"name": "main.py", "content": "print('Hello from Python!')"}]}
 
-.PHONY: help quickstart build deb test test-kvm lint clean benchmark figures image-figures storage-figures load fuzz
+.PHONY: help quickstart build deb sbom test test-kvm lint clean benchmark figures image-figures storage-figures load soak fuzz miri advisories reproducible
 
 help: ## Lists the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -23,14 +23,17 @@ quickstart: ## Installs, builds and prepares everything that is missing, and run
 	@$(OPERATOR) run --request - <<<'$(subst ','\'',$(HELLO))'
 
 build: ## Builds the release binary as bin/infra.operator
-	@cargo build --release --locked --package infra-operator
-	@mkdir -p bin
-	@install -m 0755 --compare "$${CARGO_TARGET_DIR:-target}/release/infra-operator" $(OPERATOR)
+	@scripts/build-release $(OPERATOR)
 
 deb: ## Builds the Debian package, in dist: llm-firecracker_VERSION_amd64.deb
 	@scripts/require-tools
 	@$(MAKE) build
 	@scripts/make-deb
+
+sbom: ## What is in the release binary: bin/infra.operator.cdx.json (CycloneDX), and the licences that go with it
+	@scripts/require-tools
+	@$(MAKE) build
+	@cargo xtask sbom --program $(OPERATOR) bin
 
 test: ## Runs every test, those with real microVMs too
 	@scripts/require-tools
@@ -63,9 +66,23 @@ load: ## What the service bears: latency, idle connections, a burst, callers tha
 	@scripts/require-tools
 	@scripts/load $(LOAD_OPTIONS)
 
+soak: ## Has the service work for SOAK_SECONDS (1800), and says whether anything of it grows (SOAK_OPTIONS)
+	@scripts/require-tools
+	@scripts/soak $(SOAK_OPTIONS)
+
 fuzz: ## Runs each fuzz target for FUZZ_SECONDS (600), two at a time
 	@scripts/require-tools
 	@FUZZ_SECONDS=$${FUZZ_SECONDS:-600} scripts/fuzz
+
+miri: ## Runs what can run in Miri, an interpreter that knows undefined behaviour, where there is one
+	@scripts/miri
+
+advisories: ## Known weaknesses of dependencies, from a local copy of the RustSec database
+	@cargo xtask advisories
+
+reproducible: ## Builds the release twice, in two places, and compares what came out (twice as long as a build)
+	@scripts/require-tools
+	@scripts/reproducible
 
 clean: ## Removes what was built (not the data directory)
 	@cargo clean

@@ -77,13 +77,29 @@ fn build_agent(workspace: &Path, target_directory: &Path) -> Result<PathBuf, Box
         .arg(workspace.join("Cargo.toml"))
         .arg("--target-dir")
         .arg(target_directory)
-        .env(
-            "CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUSTFLAGS",
-            "-C target-feature=+crt-static -C relocation-model=static",
-        )
+        .env("CARGO_ENCODED_RUSTFLAGS", agent_flags(workspace)?.join("\u{1f}"))
         .status()?;
     if !status.success() {
         return Err(format!("building the guest agent failed: {status}").into());
     }
     Ok(target_directory.join(TARGET).join("agent").join("guest-agent"))
+}
+
+/// How the agent is compiled. No path of this machine is left in it: a snapshot is tied to the agent's digest, and so can be
+/// restored by whoever has built the same sources elsewhere.
+fn agent_flags(workspace: &Path) -> Result<Vec<String>, Box<dyn Error>> {
+    let cargo_home = env::var_os("CARGO_HOME")
+        .map(PathBuf::from)
+        .or_else(|| Some(PathBuf::from(env::var_os("HOME")?).join(".cargo")))
+        .ok_or("neither CARGO_HOME nor HOME is set")?;
+    let mut flags: Vec<String> =
+        ["-Ctarget-feature=+crt-static", "-Crelocation-model=static"].map(str::to_owned).into();
+    // Of two that fit, rustc takes the last. Cargo's directory may be named in two ways where a link leads to it.
+    let resolved = cargo_home.canonicalize()?;
+    for (directory, name) in
+        [(workspace, "/llm-firecracker"), (cargo_home.as_path(), "/cargo"), (resolved.as_path(), "/cargo")]
+    {
+        flags.push(format!("--remap-path-prefix={}={name}", directory.display()));
+    }
+    Ok(flags)
 }

@@ -17,6 +17,7 @@ pub mod registry_server;
 pub mod running;
 pub mod service;
 pub mod service_manager;
+pub mod soak;
 pub mod stand_in;
 pub mod survival;
 pub mod wiring;

@@ -40,6 +40,24 @@ pub struct Response {
 }
 
 impl Response {
+    /// Reads an answer to its end, which is that of its connection.
+    pub fn read(mut stream: TcpStream) -> Result<Self> {
+        let since = Instant::now();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).context("read the answer")?;
+        let answer = String::from_utf8(answer).context("the answer is text")?;
+        let (head, body) = answer.split_once("\r\n\r\n").with_context(|| format!("a head in {answer:?}"))?;
+        let mut lines = head.lines();
+        let status = lines.next().and_then(|line| line.split(' ').nth(1)).context("a status line")?;
+        let headers = lines.filter_map(|line| line.split_once(':'));
+        Ok(Self {
+            status: status.parse().context("a status")?,
+            headers: headers.map(|(name, value)| (name.to_lowercase(), value.trim().to_owned())).collect(),
+            body: body.to_owned(),
+            took: since.elapsed(),
+        })
+    }
+
     /// Its body, which must be JSON.
     pub fn json(&self) -> Value {
         serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("no JSON: {error}: {self:?}"))
@@ -68,6 +86,19 @@ impl Service {
     /// The command that starts one.
     pub fn command(host: &TestHost, arguments: &[&str]) -> Command {
         host.command(&[&["api", "--port", "0"], arguments].concat())
+    }
+
+    /// The command that starts one by way of another program, which is given that as its last arguments.
+    pub fn command_by(program: &str, its: &[&str], command: &Command) -> Command {
+        let mut by = Command::new(program);
+        by.args(its).arg(command.get_program()).args(command.get_args()).stdin(std::process::Stdio::null());
+        for (name, value) in command.get_envs() {
+            match value {
+                Some(value) => by.env(name, value),
+                None => by.env_remove(name),
+            };
+        }
+        by
     }
 
     /// Starts it.
@@ -191,20 +222,8 @@ impl Target<'_> {
     /// Sends a request on a connection of its own, and reads the answer.
     pub fn ask(self, method: &str, path: &str, body: &str) -> Result<Response> {
         let since = Instant::now();
-        let mut stream = self.send(method, path, body)?;
-        let mut answer = Vec::new();
-        stream.read_to_end(&mut answer).context("read the answer")?;
-        let answer = String::from_utf8(answer).context("the answer is text")?;
-        let (head, body) = answer.split_once("\r\n\r\n").with_context(|| format!("a head in {answer:?}"))?;
-        let mut lines = head.lines();
-        let status = lines.next().and_then(|line| line.split(' ').nth(1)).context("a status line")?;
-        let headers = lines.filter_map(|line| line.split_once(':'));
-        Ok(Response {
-            status: status.parse().context("a status")?,
-            headers: headers.map(|(name, value)| (name.to_lowercase(), value.trim().to_owned())).collect(),
-            body: body.to_owned(),
-            took: since.elapsed(),
-        })
+        let response = Response::read(self.send(method, path, body)?)?;
+        Ok(Response { took: since.elapsed(), ..response })
     }
 
     /// Sends a request, and does not wait for its answer.

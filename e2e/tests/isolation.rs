@@ -46,6 +46,9 @@ async fn a_vmm_has_a_user_of_its_own_and_no_power() {
         }
         assert_eq!(status(id, "NoNewPrivs"), ["1"]);
         assert_eq!(status(id, "Seccomp"), ["2"]);
+        // QEMU's own, ours, and the one by which it asks about opens.
+        let filters: u32 = status(id, "Seccomp_filters")[0].parse().unwrap();
+        assert!(filters >= 3, "{filters} filters");
         for thread in fs::read_dir(format!("/proc/{id}/task")).unwrap() {
             let text = read(thread.unwrap().path().join("status"));
             assert!(text.contains("Seccomp:\t2\n"), "a thread without a filter: {text}");

@@ -1,8 +1,13 @@
-//! `cargo xtask lint`: what a reviewer should not have to look for. `cargo xtask openapi`: what the code says of the HTTP API,
-//! written down.
+//! `cargo xtask lint`: what a reviewer should not have to look for. `cargo xtask dependencies` and `advisories`: what we build upon.
+//! `cargo xtask sbom`: what a release is made of. `cargo xtask openapi`: what the code says of the HTTP API, written down.
 
+mod advisories;
+mod dependencies;
 mod links;
+mod release;
 mod rules;
+mod tokens;
+mod unsafety;
 
 use std::{
     fs,
@@ -12,12 +17,36 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 
+const USAGE: &str = "usage: cargo xtask TASK
+
+  lint                                  all checks of the sources, these two among them
+  rules                                 the project's own rules
+  dependencies                          licences, sources, duplicates and use of dependencies, offline
+  advisories [--database DIRECTORY]     known weaknesses of dependencies; status 3 where there is no database of them
+  sbom [--program FILE] DIRECTORY       writes the bill of materials and the licences of a release
+  openapi                               writes the document of the HTTP API";
+
+/// How a task ends that could not be done for want of something on this machine.
+const MISSING: u8 = 3;
+
 fn main() -> ExitCode {
-    let task = std::env::args().nth(1);
-    let done = match task.as_deref() {
-        Some("lint") => lint(),
-        Some("openapi") => openapi(),
-        _ => Err(anyhow::anyhow!("usage: cargo xtask lint|openapi")),
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let done = match arguments[..] {
+        ["lint"] => lint(),
+        ["openapi"] => openapi(),
+        ["rules"] => rules::check(),
+        ["dependencies"] => dependencies::check(),
+        ["sbom", directory] => release::write(None, Path::new(directory)),
+        ["sbom", "--program", program, directory] => {
+            release::write(Some(Path::new(program)), Path::new(directory))
+        }
+        ["advisories", ref options @ ..] => match advisories_task(options) {
+            Ok(advisories::Checked::WithoutDatabase) => return ExitCode::from(MISSING),
+            Ok(advisories::Checked::All) => Ok(()),
+            Err(error) => Err(error),
+        },
+        _ => Err(anyhow::anyhow!(USAGE)),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -28,11 +57,24 @@ fn main() -> ExitCode {
     }
 }
 
+fn advisories_task(options: &[&str]) -> Result<advisories::Checked> {
+    match options {
+        [] => advisories::check(None),
+        ["--database", directory] => advisories::check(Some(Path::new(directory))),
+        _ => bail!(USAGE),
+    }
+}
+
+/// Where the whole tree lies.
+fn workspace_root() -> Result<&'static Path> {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("the workspace has a root")
+}
+
 fn lint() -> Result<()> {
     cargo(&["fmt", "--all", "--check"], &[])?;
     cargo(&["clippy", "--quiet", "--workspace", "--all-targets", "--", "--deny", "warnings"], &[])?;
     cargo(&["doc", "--quiet", "--workspace", "--no-deps"], &[("RUSTDOCFLAGS", "--deny warnings")])?;
-    no_banned_dependencies()?;
+    dependencies::check()?;
     rules::check()
 }
 
@@ -56,22 +98,5 @@ fn cargo(arguments: &[&str], environment: &[(&str, &str)]) -> Result<()> {
         .status()
         .context("cannot run cargo")?;
     ensure!(status.success(), "cargo {} failed", arguments[0]);
-    Ok(())
-}
-
-/// Two TLS stacks or a C library that nobody asked for come with a feature, unseen.
-fn no_banned_dependencies() -> Result<()> {
-    const BANNED: [&str; 2] = ["aws-lc-sys", "openssl-sys"];
-    let output = Command::new("cargo")
-        .args(["tree", "--workspace", "--edges", "normal,build", "--prefix", "none"])
-        .output()
-        .context("cannot run cargo tree")?;
-    ensure!(output.status.success(), "cargo tree failed");
-    let tree = String::from_utf8(output.stdout).context("cargo tree printed no UTF-8")?;
-    for banned in BANNED {
-        if tree.lines().any(|line| line.split(' ').next() == Some(banned)) {
-            bail!("{banned} is among the dependencies");
-        }
-    }
     Ok(())
 }

@@ -1,4 +1,5 @@
-//! The project's own rules: sizes of files, headers, who may depend on whom, and where the documentation leads.
+//! The project's own rules: sizes of files, headers, who may depend on whom, where unsafe code is, and where the documentation
+//! leads.
 
 use std::{
     fs,
@@ -7,7 +8,7 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::links;
+use crate::{links, unsafety};
 
 /// The most lines of code in one file, tests not counted.
 const MAX_LINES: usize = 500;
@@ -26,7 +27,7 @@ const EDGES: [(&str, &[&str]); 8] = [
 
 /// Checks all rules and reports every violation.
 pub(crate) fn check() -> Result<()> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("the workspace has a root")?;
+    let root = crate::workspace_root()?;
     let mut faults = Vec::new();
     for directory in ["crates", "e2e/src", "e2e/tests", "xtask/src"] {
         for file in sources(&root.join(directory))? {
@@ -34,6 +35,7 @@ pub(crate) fn check() -> Result<()> {
         }
     }
     faults.extend(links::faults(root)?);
+    faults.extend(unsafety::faults(root)?);
     for (name, allowed) in EDGES {
         faults.extend(edge_faults(&root.join("crates").join(name), name, allowed)?);
     }
@@ -44,7 +46,8 @@ pub(crate) fn check() -> Result<()> {
     Ok(())
 }
 
-fn sources(directory: &Path) -> Result<Vec<PathBuf>> {
+/// All Rust sources beneath a directory.
+pub(crate) fn sources(directory: &Path) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for entry in fs::read_dir(directory).with_context(|| format!("cannot list {}", directory.display()))? {
         let path = entry?.path();

@@ -54,9 +54,9 @@ impl Failure {
     }
 
     fn print(&self, what: &str) {
-        eprintln!("{what}: {:#}", self.error);
+        crate::output::say!("{what}: {:#}", self.error);
         if let Some(hint) = &self.hint {
-            eprintln!("hint: {hint}");
+            crate::output::say!("hint: {hint}");
         }
     }
 }

@@ -42,7 +42,7 @@ pub(crate) fn take_steps() -> ExitCode {
     match closed.and_then(|()| images::rootfs::take_steps_inside(Path::new(&file))) {
         Ok(()) => ExitCode::SUCCESS,
         Err(reason) => {
-            eprintln!("{reason}");
+            crate::output::say!("{reason}");
             ExitCode::FAILURE
         }
     }

@@ -1,7 +1,8 @@
 //! The log of the service: a line for each event, with its time, as text or as JSON; to stderr.
 //!
 //! Whatever is said inside of a span carries the fields of the span: of a request its `trace_id`. Programs, their input
-//! and their output are never said.
+//! and their output are never said. What cannot be written, for its disk is full or nobody reads it, is not said at all: the
+//! service goes on.
 
 use std::{fmt, sync::Arc};
 
@@ -39,6 +40,8 @@ pub(crate) fn start(directives: &str, format: LogFormat) -> anyhow::Result<LogLe
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter(directives)?)
         .with_writer(std::io::stderr)
+        // It would say so where it cannot, and panic over that.
+        .log_internal_errors(false)
         .with_ansi(output::colours());
     let (begun, level) = match format {
         LogFormat::Text => {

@@ -31,6 +31,7 @@ pub(crate) fn start_logging(verbose: u8) {
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        .log_internal_errors(false)
         .with_ansi(colours())
         .without_time()
         .with_target(verbose > 1)
@@ -41,6 +42,16 @@ pub(crate) fn start_logging(verbose: u8) {
 pub(crate) fn colours() -> bool {
     std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
+
+/// Says something to people, on stderr. Where it cannot be written there is nobody to be told, and no reason to end for that, as
+/// `eprintln!` does.
+macro_rules! say {
+    ($($argument:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stderr(), $($argument)*);
+    }};
+}
+pub(crate) use say;
 
 /// Prints data as JSON to stdout.
 pub(crate) fn json(data: &impl Serialize) -> Result<(), Failure> {
@@ -125,7 +136,7 @@ impl Progress for Steps {
     fn step(&self, message: &str) {
         self.begun.store(true, Ordering::Relaxed);
         if !self.terminal {
-            eprintln!("{message} …");
+            say!("{message} …");
             return;
         }
         let Ok(mut bar) = self.bar.lock() else { return };

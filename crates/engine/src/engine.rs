@@ -1,6 +1,6 @@
 //! The engine: requests in, answers out.
 
-use std::{collections::BTreeMap, fs::File, os::unix::fs::MetadataExt as _, sync::Arc, time::Instant};
+use std::{collections::BTreeMap, os::unix::fs::MetadataExt as _, sync::Arc, time::Instant};
 
 use images::{KernelBundle, rootfs::RootfsDetails};
 use store::{DataDirectory, Language, snapshot::Catalogue};
@@ -13,6 +13,7 @@ use vmm::{
 use crate::{
     error::{NotPrepared, RunError},
     execution::{self, Held, Job, Outcome, Phases, Session},
+    in_use::InUse,
     languages::Languages,
     live::Live,
     request::Request,
@@ -143,9 +144,10 @@ impl Engine {
                 }
                 Err(reason) if start == Start::Snapshot => return Err(not_prepared(reason)),
                 Err(reason) => {
+                    let hint = format!("run: {}", reason.command());
                     let reason = std::error::Error::source(&reason)
                         .map_or(reason.to_string(), std::string::ToString::to_string);
-                    tracing::warn!(%language, reason, "booting instead of restoring a snapshot");
+                    tracing::warn!(%language, reason, hint, "booting instead of restoring a snapshot");
                 }
             }
         }
@@ -154,7 +156,7 @@ impl Engine {
         let environment = self.environment(language).map_err(not_prepared)?;
         let vm = self.vmm.boot(&spec).await.map_err(RunError::Boot)?;
         phases.process = since.elapsed();
-        Session::open(vm, Held { _slot: slot, _in_use: None }, environment, false, phases).await
+        Session::open(vm, Held { _slot: slot, in_use: None }, environment, false, phases).await
     }
 
     /// Waits for room for a microVM.
@@ -230,8 +232,8 @@ pub struct Standby {
     pub(crate) slot: Slot,
     /// What the image adds to the environment of its programs.
     pub(crate) environment: BTreeMap<String, String>,
-    /// Keeps the snapshot from being tidied away.
-    pub(crate) in_use: Option<File>,
+    /// The snapshot that it will be restored from.
+    pub(crate) in_use: Option<InUse>,
     pub(crate) phases: Phases,
 }
 
@@ -242,7 +244,7 @@ impl Standby {
         let Restored { vm, load, resume } = vmm.load().await.map_err(RunError::Restore)?;
         phases.load = load;
         phases.resume = resume;
-        Session::open(vm, Held { _slot: slot, _in_use: in_use }, environment, true, phases).await
+        Session::open(vm, Held { _slot: slot, in_use }, environment, true, phases).await
     }
 
     /// The VMM's process on the host, for measurements.

@@ -6,9 +6,11 @@ use store::{
     Language,
     snapshot::{CatalogueError, ManifestError, Mismatch, VerifyError},
 };
-use vmm::{BootError, ControlError, Exit, RestoreError, SaveError, printable, spec::MachineSpec};
+use vmm::{
+    BootError, ControlError, Exit, RestoreError, SaveError, jail::LaunchError, printable, spec::MachineSpec,
+};
 
-use crate::{guest_client::GuestError, slots::SlotError};
+use crate::{guest_client::GuestError, shortage::Shortage, slots::SlotError};
 
 /// Why a request was not run.
 #[derive(Debug, thiserror::Error)]
@@ -37,6 +39,16 @@ pub enum RunError {
         /// What went wrong.
         #[source]
         source: ControlError,
+        /// What became of the microVM.
+        fate: Fate,
+    },
+    /// The memory that the microVM was restored from is not what was saved any more.
+    #[error("{} was changed while a microVM ran from it{fate}", .path.display())]
+    SnapshotChanged {
+        /// The snapshot's memory.
+        path: PathBuf,
+        /// The command that makes the snapshot again.
+        remedy: String,
         /// What became of the microVM.
         fate: Fate,
     },
@@ -169,13 +181,41 @@ impl RunError {
             | Self::Restore(RestoreError::Control { source: ControlError::TimedOut { .. }, .. }) => {
                 "E001: operation timed out".to_owned()
             }
-            _ => format!("E010: internal error (trace id {trace_id})"),
+            error => match error.shortage() {
+                Some(shortage) => format!("E008: server busy: this host is out of {shortage}"),
+                None => format!("E010: internal error (trace id {trace_id})"),
+            },
         }
+    }
+
+    /// What became of the microVM, of one of which that is known.
+    pub(crate) fn into_fate(self) -> Fate {
+        match self {
+            Self::Control { fate, .. } | Self::Guest { fate, .. } | Self::SnapshotChanged { fate, .. } => {
+                fate
+            }
+            _ => Fate::default(),
+        }
+    }
+
+    /// What the host has run out of, where that is why.
+    pub fn shortage(&self) -> Option<Shortage> {
+        let jail = match self {
+            Self::Boot(BootError::Launch(LaunchError::Jail { .. }))
+            | Self::Restore(RestoreError::Launch(LaunchError::Jail { .. })) => true,
+            Self::Boot(_) | Self::Restore(_) | Self::Slot(SlotError::Io { .. }) => false,
+            _ => return None,
+        };
+        Shortage::of(self, jail)
     }
 
     /// What the user can do about it.
     pub fn hint(&self) -> Option<String> {
+        if let Some(shortage) = self.shortage() {
+            return Some(shortage.hint().to_owned());
+        }
         match self {
+            Self::SnapshotChanged { remedy, .. } => Some(format!("run: {remedy}")),
             Self::NotPrepared { source, .. } => Some(format!("run: {}", source.command())),
             Self::Slot(_) => Some("fewer at a time, or more slots: see LLM_FIRECRACKER_SLOTS".to_owned()),
             Self::Boot(_) | Self::Restore(_) => Some("infra.operator doctor says what is wrong".to_owned()),

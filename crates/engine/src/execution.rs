@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeMap,
-    fs::File,
     time::{Duration, Instant, SystemTime},
 };
 
@@ -20,6 +19,7 @@ use crate::{
     error::{Fate, RunError},
     files::Files,
     guest_client::{GuestClient, GuestError, Report},
+    in_use::InUse,
     live::{Event, Live},
     request::{Request, Stdin},
     slots::Slot,
@@ -124,14 +124,14 @@ pub(crate) struct Held {
     /// Its room on the host.
     pub(crate) _slot: Slot,
     /// The snapshot that it was restored from.
-    pub(crate) _in_use: Option<File>,
+    pub(crate) in_use: Option<InUse>,
 }
 
 /// A microVM that is ready for its one request. Dropping it ends it.
 pub struct Session {
     vm: Box<dyn MicroVm>,
     client: GuestClient,
-    _held: Held,
+    held: Held,
     /// What the image adds to the environment of its programs.
     environment: BTreeMap<String, String>,
     pub(crate) restored: bool,
@@ -150,9 +150,7 @@ impl Session {
     ) -> Result<Self, RunError> {
         let patience = if restored { ANSWER_PATIENCE } else { BOOT_PATIENCE };
         match handshake(vm.as_mut(), patience, &mut phases).await {
-            Ok(client) => {
-                Ok(Self { vm, client, _held: held, environment, restored, phases, seeded: Seeded::now() })
-            }
+            Ok(client) => Ok(Self { vm, client, held, environment, restored, phases, seeded: Seeded::now() }),
             Err(error) => {
                 let error = with_fate(vm.as_mut(), error).await;
                 vm.kill().await;
@@ -193,9 +191,9 @@ impl Session {
         }
     }
 
-    /// Whether the guest is still there, and has said nothing unasked.
+    /// Whether the guest is still there, has said nothing unasked, and is what was saved.
     pub fn is_sound(&mut self) -> bool {
-        self.client.is_quiet()
+        self.client.is_quiet() && !self.held.in_use.as_ref().is_some_and(InUse::is_changed)
     }
 
     /// Waits until it is not.
@@ -291,6 +289,15 @@ impl Session {
     }
 
     async fn explained<T>(&mut self, result: Result<T, GuestError>) -> Result<T, RunError> {
+        // Also of what looks like an answer: nobody knows what has given it.
+        if let Some(in_use) = self.held.in_use.as_ref().filter(|in_use| in_use.is_changed()) {
+            let (path, remedy) = (in_use.path.clone(), in_use.remedy.clone());
+            let fate = match result.map_err(guest_error) {
+                Ok(_) => Fate::default(),
+                Err(error) => with_fate(self.vm.as_mut(), error).await.into_fate(),
+            };
+            return Err(RunError::SnapshotChanged { path, remedy, fate });
+        }
         match result {
             Ok(value) => Ok(value),
             Err(source) => Err(with_fate(self.vm.as_mut(), guest_error(source)).await),

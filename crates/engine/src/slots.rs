@@ -8,7 +8,8 @@
 //! ```
 //!
 //! A slot is a file lock, which the kernel gives back when its holder ends, however it ends. Waiting processes queue at
-//! one lock; the one that holds it watches for a slot to be closed. Nobody polls, and nobody is woken in vain.
+//! one lock; the one that holds it watches for a slot to be closed. Nobody polls, and nobody is woken in vain, but on a host
+//! that has no more watches to give.
 
 use std::{
     collections::BTreeSet,
@@ -203,8 +204,10 @@ impl SharedSlots {
     fn wait(&self) -> io::Result<Slot> {
         let queue = lock_file(&self.directory.join("queue"))?;
         flock(&queue, FlockOperation::LockExclusive)?;
-        let closed = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK)?;
-        inotify::add_watch(&closed, &self.directory, inotify::WatchFlags::CLOSE_WRITE)?;
+        let closed = match watch(&self.directory) {
+            Ok(closed) => closed,
+            Err(error) => return self.wait_unwatched(&error),
+        };
         loop {
             // Our own trial closes files too. What that wakes us for is read below, before the next trial, so
             // that each trial causes at most one more, and none once the events of a trial are all its own.
@@ -215,6 +218,27 @@ impl SharedSlots {
             wait_for_other(&closed, self.count)?;
         }
     }
+
+    /// The same where nothing can be watched: instances and watches of a user are counted (inotify(7)), and others may have
+    /// taken them all.
+    fn wait_unwatched(&self, error: &io::Error) -> io::Result<Slot> {
+        const PAUSE: Duration = Duration::from_millis(50);
+        let hint = "raise fs.inotify.max_user_instances and fs.inotify.max_user_watches (sysctl)";
+        tracing::warn!(%error, hint, "cannot watch for a free slot: looking again and again");
+        loop {
+            if let Some(slot) = self.try_all()? {
+                return Ok(slot);
+            }
+            std::thread::sleep(PAUSE);
+        }
+    }
+}
+
+/// Watches for the closing of files in a directory.
+fn watch(directory: &Path) -> io::Result<OwnedFd> {
+    let closed = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK)?;
+    inotify::add_watch(&closed, directory, inotify::WatchFlags::CLOSE_WRITE)?;
+    Ok(closed)
 }
 
 /// Waits for more closes than our own trial of all slots has caused.
@@ -292,6 +316,18 @@ mod tests {
         assert!(matches!(error, SlotError::TimedOut { slots: 1, .. }), "{error}");
         // The abandoned waiter ends once it gets what it waits for.
         drop(slot);
+    }
+
+    #[tokio::test]
+    async fn whoever_cannot_watch_gets_a_slot_all_the_same() {
+        let (_directory, slots) = slots(1);
+        let slot = slots.take(Duration::from_secs(5)).await.unwrap();
+        let waiting = std::thread::spawn({
+            let slots = slots.clone();
+            move || slots.wait_unwatched(&Errno::MFILE.into()).unwrap().number
+        });
+        drop(slot);
+        assert_eq!(waiting.join().unwrap(), 0);
     }
 
     #[tokio::test(flavor = "multi_thread")]

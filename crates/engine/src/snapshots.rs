@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeMap,
-    fs::File,
     path::PathBuf,
     sync::Arc,
     time::{SystemTime, UNIX_EPOCH},
@@ -13,8 +12,8 @@ use protocol::GENERATION;
 use store::{
     Language,
     snapshot::{
-        Current, Entry, FORMAT_VERSION, FileRecord, HostRecord, KernelRecord, Manifest, Mismatch, Size,
-        Staged,
+        Current, Entry, FORMAT_VERSION, FileRecord, HostRecord, KernelRecord, Manifest, Mismatch, Original,
+        Size, Staged,
     },
 };
 use tokio::task::spawn_blocking;
@@ -25,9 +24,10 @@ use vmm::{
 
 use crate::{
     engine::{Engine, Standby},
-    error::{CreateSnapshotError, NotPrepared, RunError},
+    error::{CreateSnapshotError, NotPrepared, RunError, create_command},
     execution::{self, BOOT_PATIENCE, Job, PREPARE_PATIENCE, Phases, Session},
     guest_client::GuestClient,
+    in_use::InUse,
     languages::LanguageSpec,
     request::Request,
 };
@@ -53,8 +53,8 @@ pub(crate) struct UsableSnapshot {
     pub(crate) files: SnapshotFiles,
     /// What its image adds to the environment of programs.
     pub(crate) environment: BTreeMap<String, String>,
-    /// Keeps it from being tidied away.
-    pub(crate) in_use: Option<File>,
+    /// Keeps it from being tidied away, and knows whether it is changed.
+    pub(crate) in_use: Option<InUse>,
 }
 
 impl Engine {
@@ -166,10 +166,17 @@ impl Engine {
             .find(language, size(machine))
             .ok_or_else(|| NotPrepared::Snapshot { language: language.clone(), machine })?;
         let files = SnapshotFiles { device_state: entry.device_state(), memory: entry.memory() };
+        // Before the check: what is changed after that is noticed. Where it is missing the check says so.
+        let memory = Original::of(&files.memory).ok();
         let status = self.check_snapshot(entry, false, Arc::new(images::Quiet)).await;
         match status.problem {
             None => {
-                let in_use = status.entry.in_use();
+                let in_use = Some(InUse {
+                    _lock: status.entry.in_use(),
+                    memory,
+                    path: files.memory.clone(),
+                    remedy: create_command(language, machine),
+                });
                 // What has been checked has a manifest.
                 let manifest = status.entry.manifest.ok();
                 let environment = manifest.map(|manifest| manifest.environment).unwrap_or_default();

@@ -116,6 +116,9 @@ fn set_kernel_parameters() -> Result<(), Fault> {
         // Ways to keep something beyond an execution, or to reach far into the kernel, that no program of ours needs.
         ("kernel/io_uring_disabled", "2"),
         ("kernel/keys/maxkeys", "1"),
+        // A closed connection would keep its ports for a minute: an execution could see that of an earlier one, and could not
+        // listen where that did.
+        ("net/ipv4/tcp_max_tw_buckets", "0"),
     ] {
         match fs::write(format!("/proc/sys/{name}"), value) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {

@@ -10,6 +10,7 @@ use std::{
 use rustix::{
     event::{PollFd, PollFlags},
     fs::{AtFlags, CWD, Mode, OFlags, mkdirat, openat, unlinkat},
+    io::Errno,
     mount::MountFlags,
     process::Pid,
 };
@@ -26,14 +27,19 @@ const MOUNT_POINT: &str = "/cgroup";
 /// The most processes and threads of one job.
 const MAX_TASKS: u32 = 512;
 
+/// A job's share of the processors, of 1 to 10,000, beside what is in no group: the agent and the kernel's own threads, each of
+/// which has 100. It has all that they leave, which is nearly all; but however many processes it has, and in however many
+/// sessions, none of them keeps the agent waiting, which has a deadline to keep.
+const PROCESSOR_WEIGHT: u32 = 1;
+
 /// Mounts the hierarchy and enables the controllers that jobs are bounded with.
 pub(crate) fn mount() -> Result<(), Fault> {
     fs::create_dir_all(MOUNT_POINT).doing("make the cgroup directory")?;
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
     // Moving a process waits for a grace period of RCU otherwise.
     mount_with("cgroup2", MOUNT_POINT, flags, "favordynmods")?;
-    fs::write(format!("{MOUNT_POINT}/cgroup.subtree_control"), "+memory +pids")
-        .doing("enable the memory and pids controllers")
+    fs::write(format!("{MOUNT_POINT}/cgroup.subtree_control"), "+cpu +memory +pids")
+        .doing("enable the cpu, memory and pids controllers")
 }
 
 /// The hierarchy's root.
@@ -47,7 +53,15 @@ impl Hierarchy {
 
     /// Makes a group beneath the root.
     pub(crate) fn create(&self, name: &str) -> Result<Group<'_>, Fault> {
-        mkdirat(&self.0, name, Mode::from_raw_mode(0o755)).doing(format!("make cgroup {name}"))?;
+        match mkdirat(&self.0, name, Mode::from_raw_mode(0o755)) {
+            // One that could not be removed when it was dropped, by now can be. It must not be used again, for what it counted.
+            Err(Errno::EXIST) => {
+                unlinkat(&self.0, name, AtFlags::REMOVEDIR).doing(format!("remove cgroup {name}"))?;
+                mkdirat(&self.0, name, Mode::from_raw_mode(0o755))
+            }
+            made => made,
+        }
+        .doing(format!("make cgroup {name}"))?;
         Ok(Group { hierarchy: self, name: name.to_owned(), directory: directory(&self.0, name)? })
     }
 }
@@ -62,9 +76,15 @@ pub(crate) struct Group<'a> {
 impl Group<'_> {
     /// Bounds the group to `memory_bytes`. Exceeding it ends all its processes, never one alone.
     pub(crate) fn limit(&self, memory_bytes: u64) -> Result<(), Fault> {
-        self.write("memory.max", &memory_bytes.to_string())?;
+        self.limit_memory(memory_bytes)?;
         self.write("memory.oom.group", "1")?;
+        self.write("cpu.weight", &PROCESSOR_WEIGHT.to_string())?;
         self.write("pids.max", &MAX_TASKS.to_string())
+    }
+
+    /// Bounds its memory anew.
+    pub(crate) fn limit_memory(&self, memory_bytes: u64) -> Result<(), Fault> {
+        self.write("memory.max", &memory_bytes.to_string())
     }
 
     /// Moves a process in.

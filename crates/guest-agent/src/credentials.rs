@@ -3,7 +3,7 @@
 use std::{fs::File, io, io::Write as _};
 
 use rustix::{
-    process::setsid,
+    process::{Pid, setsid},
     thread::{
         CapabilitySet, CapabilitySets, Gid, Uid, capabilities, configure_capability_in_ambient_set,
         remove_capability_from_bounding_set, set_capabilities, set_keep_capabilities, set_thread_groups,
@@ -19,7 +19,8 @@ const CHANGE_USER: CapabilitySet = CapabilitySet::SETUID.union(CapabilitySet::SE
 
 /// Becomes the job's user for good. Runs between fork and exec.
 pub(crate) fn become_job() -> io::Result<()> {
-    enter_job_session()?;
+    setsid()?;
+    become_killable()?;
     // Of no use to anybody, for images' file capabilities count for nothing (no_new_privs); but the initialised
     // interpreter cannot get rid of them, and a program shall not see which of the two it runs in.
     make_inheritable()?;
@@ -28,10 +29,13 @@ pub(crate) fn become_job() -> io::Result<()> {
     become_user()
 }
 
-/// Becomes the job's user as far as a program can tell, with the capabilities to become another one once it runs.
-/// Runs between fork and exec.
+/// Becomes the job's user as far as a program can tell, with the capabilities to become another one once it runs. Until then
+/// it is the last that the out-of-memory killer takes, for other jobs need it: see [`make_killable`]. Runs between fork and
+/// exec.
 pub(crate) fn become_job_to_be() -> io::Result<()> {
-    enter_job_session()?;
+    setsid()?;
+    // The runner's -1000 would be never: where there is nobody else the kernel panics then.
+    File::options().write(true).open("/proc/self/oom_score_adj")?.write_all(b"-999")?;
     make_inheritable()?;
     drop_bounding_set()?;
     set_keep_capabilities(true)?;
@@ -47,7 +51,8 @@ pub(crate) fn become_job_to_be() -> io::Result<()> {
 
 /// Becomes a root that can do nothing as such. Runs between fork and exec.
 pub(crate) fn become_powerless_root() -> io::Result<()> {
-    enter_job_session()?;
+    setsid()?;
+    become_killable()?;
     drop_bounding_set()
 }
 
@@ -66,11 +71,15 @@ fn become_user() -> io::Result<()> {
     Ok(())
 }
 
-/// What all have in common.
-fn enter_job_session() -> io::Result<()> {
-    setsid()?;
-    // The runner is exempt from the out-of-memory killer, its children are not.
+/// Has the out-of-memory killer treat this process as any other: the runner is exempt from it, its children are not.
+fn become_killable() -> io::Result<()> {
     File::options().write(true).open("/proc/self/oom_score_adj")?.write_all(b"0")
+}
+
+/// The same of another process, which cannot take it back: it takes a capability to be treated better than root has said.
+pub(crate) fn make_killable(process: Pid) -> io::Result<()> {
+    let path = format!("/proc/{}/oom_score_adj", process.as_raw_nonzero());
+    File::options().write(true).open(path)?.write_all(b"0")
 }
 
 /// Takes from this process and its children all capabilities that execve(2) could give.

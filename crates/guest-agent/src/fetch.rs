@@ -1,10 +1,11 @@
 //! Files that a program left and its request asks for.
 //!
-//! The program has ended, and what it left is its work: links, fifos, files that grow, directories without end. Nothing is
-//! followed out of the job directory, nothing but a regular file is read, and all that is looked at is bounded.
+//! The program has ended, and what it left is its work: links, fifos, files that grow, directories without end, names that
+//! are no text. Nothing is followed out of the job directory, nothing but a regular file is read, and all that is looked at
+//! is bounded, in number and in time.
 
 use std::{
-    collections::{BTreeSet, VecDeque},
+    collections::{BTreeMap, VecDeque},
     fs::File,
     io::Read as _,
     os::fd::OwnedFd,
@@ -23,9 +24,12 @@ use rustix::{
 
 use crate::fault::{Doing, Fault};
 
-/// How many entries of directories are looked at, and for how long.
+/// How many entries of directories are looked at.
 const MOST_ENTRIES: usize = 20_000;
-const MOST_TIME: Duration = Duration::from_secs(2);
+
+/// How long that, and the reading of what was found, may take: it comes on top of the program's time, of which the host's
+/// patience with an execution knows 1.5 s.
+const MOST_TIME: Duration = Duration::from_secs(1);
 
 /// What makes a path a glob.
 const SPECIAL: [char; 5] = ['*', '?', '[', '{', '\\'];
@@ -48,10 +52,18 @@ pub(crate) fn collect(
         Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(()),
         Err(error) => return Err(error).doing("open the job directory"),
     };
-    let (names, complete) = matching(&root, globs);
+    let deadline = Instant::now() + MOST_TIME;
+    let (names, mut complete) = matching(&root, globs, deadline);
     let (mut files, mut omitted, mut bytes) = (0, 0, 0);
-    for name in names {
-        let found = look(&root, &name, files, MAX_FETCHED_BYTES - bytes);
+    for (name, called) in names {
+        if Instant::now() > deadline {
+            complete = false;
+            break;
+        }
+        let found = match called {
+            Called::This => look(&root, &name, files, MAX_FETCHED_BYTES - bytes),
+            Called::Like => Some((0, Content::Omitted(Omitted::Unreadable))),
+        };
         let Some((size, content)) = found else { continue };
         match &content {
             Content::Bytes(content) => {
@@ -71,50 +83,92 @@ pub(crate) fn collect(
     Ok(())
 }
 
+/// Whether a name that is told is that of the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Called {
+    /// It is.
+    This,
+    /// It is what can be said of a name that is no text, or too long: of one file or several.
+    Like,
+}
+
 /// The names that one of `globs` matches, and whether all were looked at. A path without anything special is among them
 /// whether there is such a file or not.
-fn matching(root: &OwnedFd, globs: &[String]) -> (BTreeSet<String>, bool) {
+fn matching(root: &OwnedFd, globs: &[String], deadline: Instant) -> (BTreeMap<String, Called>, bool) {
     let is_glob = |glob: &&String| glob.contains(SPECIAL);
-    let mut names: BTreeSet<String> = globs.iter().filter(|glob| !is_glob(glob)).cloned().collect();
+    let mut names: BTreeMap<String, Called> =
+        globs.iter().filter(|glob| !is_glob(glob)).map(|name| (name.clone(), Called::This)).collect();
     let globs: Vec<&String> = globs.iter().filter(is_glob).collect();
     // How deep a file may lie that is matched.
     let depth = |glob: &&String| {
         if glob.contains("**") { usize::MAX } else { glob.matches('/').count() }
     };
     let Some(depth) = globs.iter().map(depth).max() else { return (names, true) };
-    let deadline = Instant::now() + MOST_TIME;
-    let mut entries = 0;
-    let mut directories = VecDeque::from([(String::new(), 0)]);
+    let is_late = || Instant::now() > deadline;
+    let (mut entries, mut complete) = (0, true);
+    let mut directories = VecDeque::from([(Vec::new(), 0)]);
     while let Some((directory, level)) = directories.pop_front() {
+        // Also of directories in which there is nothing.
+        if is_late() {
+            return (names, false);
+        }
         for (name, kind) in listed(root, &directory) {
             entries += 1;
-            if entries > MOST_ENTRIES || Instant::now() > deadline {
+            if entries > MOST_ENTRIES || is_late() {
                 return (names, false);
             }
-            let path = if directory.is_empty() { name } else { format!("{directory}/{name}") };
-            if path.len() > MAX_FILE_NAME_BYTES {
-                continue;
-            }
+            let path = if directory.is_empty() { name } else { [&directory, &b"/"[..], &name].concat() };
             match kind {
+                // Nothing beneath it could be told.
+                FileType::Directory if level < depth && path.len() > MAX_FILE_NAME_BYTES => complete = false,
                 FileType::Directory if level < depth => directories.push_back((path, level + 1)),
-                FileType::RegularFile if globs.iter().any(|glob| fast_glob::glob_match(glob, &path)) => {
-                    names.insert(path);
+                FileType::RegularFile => {
+                    for glob in &globs {
+                        if is_late() {
+                            return (names, false);
+                        }
+                        if fast_glob::glob_match(glob, &path) {
+                            let (name, called) = told(path);
+                            names.entry(name).or_insert(called);
+                            break;
+                        }
+                    }
                 }
                 _ => {}
             }
         }
     }
-    (names, true)
+    (names, complete)
 }
 
-/// What lies in a directory beneath `root`, as far as it can be read and its names are text.
-fn listed(root: &OwnedFd, directory: &str) -> impl Iterator<Item = (String, FileType)> {
-    let path = if directory.is_empty() { "." } else { directory };
+/// A path as the protocol has names.
+fn told(path: Vec<u8>) -> (String, Called) {
+    match String::from_utf8(path) {
+        Ok(name) if name.len() <= MAX_FILE_NAME_BYTES => (name, Called::This),
+        Ok(name) => (beginning(&name), Called::Like),
+        Err(error) => (beginning(&String::from_utf8_lossy(error.as_bytes())), Called::Like),
+    }
+}
+
+/// What the protocol has room for of a name, and a sign that there was more.
+fn beginning(name: &str) -> String {
+    const MORE: &str = "…";
+    if name.len() <= MAX_FILE_NAME_BYTES {
+        return name.to_owned();
+    }
+    let most = MAX_FILE_NAME_BYTES - MORE.len();
+    let end = (0..=most).rev().find(|&end| name.is_char_boundary(end)).unwrap_or_default();
+    [&name[..end], MORE].concat()
+}
+
+/// What lies in a directory beneath `root`, as far as it can be read.
+fn listed(root: &OwnedFd, directory: &[u8]) -> impl Iterator<Item = (Vec<u8>, FileType)> {
+    let path = if directory.is_empty() { b"." } else { directory };
     let opened = openat2(root, path, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty(), beneath());
     let entries = opened.and_then(Dir::new).into_iter().flatten().flatten();
     entries.filter_map(|entry| {
-        let name = entry.file_name().to_str().ok()?;
-        (name != "." && name != "..").then(|| (name.to_owned(), entry.file_type()))
+        let name = entry.file_name().to_bytes();
+        (name != b"." && name != b"..").then(|| (name.to_owned(), entry.file_type()))
     })
 }
 
@@ -155,9 +209,13 @@ fn beneath() -> ResolveFlags {
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, os::unix::fs::symlink};
+    use std::{
+        ffi::OsStr,
+        fs,
+        os::unix::{ffi::OsStrExt as _, fs::symlink},
+    };
 
-    use rustix::fs::{CWD, mkfifoat};
+    use rustix::fs::{CWD, mkdirat, mkfifoat, openat};
 
     use super::*;
 
@@ -250,14 +308,98 @@ mod tests {
         assert_eq!(files[MAX_FETCHED + 1].content, Content::Omitted(Omitted::TooMany));
     }
 
+    fn ends_with_the_note(files: &[Fetched]) -> bool {
+        let note =
+            Fetched { index: 3, name: ".".to_owned(), size: 0, content: Content::Omitted(Omitted::TooMany) };
+        files.last() == Some(&note)
+    }
+
     #[test]
     fn directories_without_end_are_given_up_and_that_is_told() {
         let tree = tree(&["z/a.png"]);
         for number in 0..MOST_ENTRIES {
             fs::write(tree.path().join(format!("{number}")), "").unwrap();
         }
+        assert!(ends_with_the_note(&fetched(&tree, &["**/*.png"])));
+    }
+
+    #[test]
+    fn names_that_are_no_text_count_as_others_do() {
+        let tree = tree(&["a.png"]);
+        for number in 0..=u32::try_from(MOST_ENTRIES).unwrap() {
+            let name = [&b"\xff"[..], format!("{number}").as_bytes()].concat();
+            fs::write(tree.path().join(OsStr::from_bytes(&name)), "").unwrap();
+        }
+        assert!(ends_with_the_note(&fetched(&tree, &["*.png"])));
+    }
+
+    #[test]
+    fn a_name_that_cannot_be_told_stands_with_what_can() {
+        let tree = tree(&["a.png", "caf\u{fffd}.png"]);
+        let write = |name: &[u8]| fs::write(tree.path().join(OsStr::from_bytes(name)), "x").unwrap();
+        write(b"caf\xe9.png");
+        write(b"caf\xe8.txt");
+        write(b"\xff1.png");
+        write(b"\xfe1.png");
+        let long = format!("{}/{}", "d".repeat(200), "ü".repeat(60));
+        fs::create_dir(tree.path().join("d".repeat(200))).unwrap();
+        write(format!("{long}.png").as_bytes());
         let files = fetched(&tree, &["**/*.png"]);
-        assert_eq!(files.last().unwrap().content, Content::Omitted(Omitted::TooMany));
-        assert_eq!(files.last().unwrap().name, ".");
+        let told: Vec<_> = files.iter().map(|file| (file.name.as_str(), &file.content)).collect();
+        let unreadable = Content::Omitted(Omitted::Unreadable);
+        let cut = format!("{}/{}…", "d".repeat(200), "ü".repeat(25));
+        assert_eq!(
+            told,
+            [
+                ("a.png", &Content::Bytes("a.png".into())),
+                // The name of a file comes before what is like it.
+                ("caf\u{fffd}.png", &Content::Bytes("caf\u{fffd}.png".into())),
+                (cut.as_str(), &unreadable),
+                // Of two files.
+                ("\u{fffd}1.png", &unreadable),
+            ]
+        );
+    }
+
+    #[test]
+    fn what_lies_deeper_than_names_reach_is_told_of_as_a_whole() {
+        let tree = tree(&["a.png"]);
+        let mut directory: OwnedFd = File::open(tree.path()).unwrap().into();
+        for _ in 0..40 {
+            mkdirat(&directory, "directory", Mode::RWXU).unwrap();
+            directory = openat(&directory, "directory", OFlags::DIRECTORY, Mode::empty()).unwrap();
+        }
+        let files = fetched(&tree, &["**/*.png"]);
+        assert_eq!(files[0].name, "a.png");
+        assert!(files.len() == 2 && ends_with_the_note(&files));
+        assert_eq!(names(&tree, &["*.png"]), ["a.png"], "nobody asked for what lies deeper");
+    }
+
+    #[test]
+    fn after_its_time_nothing_is_looked_at_whatever_there_is() {
+        let tree = tree(&["a.png"]);
+        for number in 0..100 {
+            fs::create_dir(tree.path().join(format!("{number}"))).unwrap();
+        }
+        let root: OwnedFd = File::open(tree.path()).unwrap().into();
+        let globs = ["**/*".to_owned(), "named".to_owned()];
+        let past = Instant::now().checked_sub(Duration::from_secs(1)).unwrap();
+        let (names, complete) = matching(&root, &globs, past);
+        assert_eq!(names.into_keys().collect::<Vec<_>>(), ["named"]);
+        assert!(!complete);
+    }
+
+    #[test]
+    fn patterns_that_multiply_end_in_time() {
+        // The host lets in none of these.
+        let name = "a".repeat(200);
+        let tree = tree(&[&name]);
+        for number in 0..100 {
+            fs::write(tree.path().join(format!("{name}{number}")), "").unwrap();
+        }
+        let glob = format!("{}b", "{a,a,a}".repeat(8));
+        let since = Instant::now();
+        assert!(ends_with_the_note(&fetched(&tree, &[glob.as_str(); 32])));
+        assert!(since.elapsed() < MOST_TIME * 10, "{:?}", since.elapsed());
     }
 }

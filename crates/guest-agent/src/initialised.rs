@@ -115,6 +115,14 @@ impl Initialised {
         self.expect("seeded")
     }
 
+    /// Whether it has ended, which it never does by itself: what the kernel has to free and cannot charge to a job, it may
+    /// take from here.
+    pub(crate) fn has_ended(&self) -> Result<bool, Fault> {
+        let mut control = [PollFd::new(&self.control, PollFlags::empty())];
+        wait::ready(&mut control, Instant::now()).doing("look at the initialised interpreter")?;
+        Ok(control[0].revents().contains(PollFlags::HUP))
+    }
+
     /// Takes the pages back that it shares with forks of it, so that a job does not have to.
     pub(crate) fn take_pages_back(&self) -> Result<(), Fault> {
         own_pages::take_back(self.process)
@@ -122,6 +130,8 @@ impl Initialised {
 
     /// Makes the interpreter itself the job. Returns its process, and our ends of its streams.
     pub(crate) fn run(self, directory: &str) -> Result<(Pid, OurEnds), Fault> {
+        credentials::make_killable(self.process)
+            .doing("give the interpreter up to the out-of-memory killer")?;
         self.send(format!("run\0{directory}").as_bytes(), &[])?;
         Ok((self.process, self.streams))
     }
@@ -142,6 +152,7 @@ impl Initialised {
             return Err(Fault::new("the interpreter has not forked exactly once"));
         };
         group.add(process)?;
+        credentials::make_killable(process).doing("give a fork up to the out-of-memory killer")?;
         let descriptors = [streams.stdin.as_fd(), streams.stdout.as_fd(), streams.stderr.as_fd()];
         self.send(format!("\0{directory}").as_bytes(), &descriptors)?;
         self.expect("taken")?;

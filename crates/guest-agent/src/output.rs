@@ -124,7 +124,10 @@ impl Feed<'_> {
                 Ok(written) => self.written += written,
                 Err(Errno::AGAIN) => return Ok(()),
                 Err(Errno::INTR) => {}
-                Err(Errno::PIPE) => self.pipe = None,
+                Err(Errno::PIPE) => {
+                    self.pipe = None;
+                    self.open = false;
+                }
                 Err(error) => return Err(error).doing("write to a job's stdin"),
             }
         }

@@ -32,6 +32,9 @@ use crate::{
 /// What is left to the kernel and the agent of the memory that is free after the boot, in bytes.
 const RESERVED_MEMORY: u64 = 24 << 20;
 
+/// A request that is longer than this is taken from what its job may use, in bytes: the agent holds it while the job runs.
+const LIGHT_REQUEST: u64 = 1 << 20;
+
 /// Bounds of a run of the warm-up program. Under emulation on a loaded host it takes seconds.
 const WARM_UP_LIMITS: Limits = Limits { timeout_millis: 120_000, output_bytes: 64 << 10 };
 
@@ -131,6 +134,12 @@ fn exercise(runtime: Runtime, files: Vec<message::File>) -> Run {
     }
 }
 
+/// What the agent holds of a request, in bytes.
+fn weight(run: &Run) -> u64 {
+    let files = run.files.iter().map(|file| file.content.0.len());
+    files.chain(run.stdins.iter().map(|stdin| stdin.0.len())).map(|length| length as u64).sum()
+}
+
 struct Runner<'a> {
     /// The kernel's log.
     log: File,
@@ -185,17 +194,17 @@ impl<'a> Runner<'a> {
                 for (index, stdin) in run.stdins.iter().enumerate() {
                     let number = u32::try_from(index).doing("number an execution")?;
                     let live = Live::of(channel, number, &run.options)?;
-                    let (mut execution, remains, group) = self.execute(&run, stdin, only, live)?;
+                    let last = index + 1 == run.stdins.len();
+                    let (mut execution, remains, group) = self.execute(&run, stdin, (only, last), live)?;
                     execution.index = number;
                     fetch::collect(&self.directory, number, &run.options.fetch, |file| {
                         channel.send(&GuestMessage::File(file))
                     })?;
                     channel.send(&GuestMessage::Execution(execution))?;
-                    let last = index + 1 == run.stdins.len();
                     if last && !rehearsal {
                         channel.send(&GuestMessage::Finished)?;
                     }
-                    remains.wait()?;
+                    remains.wait(&group)?;
                     drop(group);
                     if rehearsal {
                         self.rewind()?;
@@ -234,8 +243,8 @@ impl<'a> Runner<'a> {
 
     /// Runs a program of ours, which must succeed, in a fork of the initialised interpreter where there is one.
     fn exercise(&mut self, run: &Run) -> Result<(), Fault> {
-        let (execution, remains, _group) = self.execute(run, &Bytes::default(), false, None)?;
-        remains.wait()?;
+        let (execution, remains, group) = self.execute(run, &Bytes::default(), (false, true), None)?;
+        remains.wait(&group)?;
         if execution.outcome != (Outcome::Exited { code: 0 }) {
             let stderr = String::from_utf8_lossy(&execution.stderr.bytes.0);
             return Err(Fault::new(format!(
@@ -278,22 +287,31 @@ impl<'a> Runner<'a> {
         Ok(group)
     }
 
-    /// Runs `run` once with `stdin`. Where that is all of a request, it may use the initialised interpreter up. The
-    /// remains and the group come along so that the answer need not wait for their end.
+    /// Runs `run` once with `stdin`. Where that is the `only` execution of a request, it may use the initialised interpreter
+    /// up. The remains and the group come along so that the answer need not wait for their end; where it is the `last`, not
+    /// even for that of many.
     fn execute(
         &mut self,
         run: &Run,
         stdin: &Bytes,
-        only: bool,
+        (only, last): (bool, bool),
         live: Option<Live<'_>>,
     ) -> Result<(Execution, Remains, Group<'a>), Fault> {
         self.clean()?;
         self.scratch_used = true;
         job_directory::create(&self.directory, &run.files)?;
+        if self.interpreter.as_ref().map_or(Ok(false), Initialised::has_ended)? {
+            self.log(4, &run.trace_id, "goes on without its interpreter, which has ended");
+            self.interpreter = None;
+        }
         // The arguments of an initialised process are fixed, for anybody to see in /proc.
         let initialised = run.process != Process::Fresh && run.args.is_empty();
         let used_up = self.interpreter.take_if(|_| initialised && only);
         let group = if self.interpreter.is_none() { self.take_home()? } else { self.group("fork")? };
+        let weight = weight(run);
+        if weight > LIGHT_REQUEST {
+            group.limit_memory(self.job_memory_bytes.saturating_sub(weight))?;
+        }
         let used_before = if run.options.usage { Some(group.cpu_micros()?) } else { None };
         let clock = supervise::Clock::start(Duration::from_millis(run.limits.timeout_millis));
         let (program, streams) = match (used_up, &self.interpreter) {
@@ -313,7 +331,7 @@ impl<'a> Runner<'a> {
         let streams = streams.attach(&stdin.0, run.options.interactive, limit);
         let exits = self.exits.as_ref();
         let (mut execution, remains) =
-            supervise::to_the_end(program, clock, &group, exits, streams, live, &mut self.buffer)?;
+            supervise::to_the_end(program, clock, &group, exits, streams, live, last, &mut self.buffer)?;
         if let Some(before) = used_before {
             let cpu_micros = group.cpu_micros()?.saturating_sub(before);
             execution.usage = Some(Usage { cpu_micros, peak_memory_bytes: group.peak_memory_bytes()? });

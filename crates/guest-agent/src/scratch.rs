@@ -9,8 +9,8 @@ use crate::{
     root::mount_with,
 };
 
-/// Each with the share of the guest's memory that it may take. Together with the overlay's share they stay
-/// below the whole, and what a job writes counts as its memory as well.
+/// Each with the share of the guest's memory that it may take. What bounds all of them together is the limit of the job's
+/// cgroup: what it writes counts as its memory.
 const DIRECTORIES: [(&str, &str); 3] = [("/tmp", "50%"), ("/var/tmp", "10%"), ("/dev/shm", "50%")];
 
 /// Mounts empty scratch directories.

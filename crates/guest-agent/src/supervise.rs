@@ -32,6 +32,9 @@ const REAP_INTERVAL: Duration = Duration::from_millis(250);
 /// killed frees its memory first, which takes its time under emulation.
 const KILL_PATIENCE: Duration = Duration::from_secs(30);
 
+/// How many messages of the host are heard before everything else has its turn: a client may send without an end.
+const MOST_HEARD: u32 = 16;
+
 /// How much is read of a stream at once.
 pub(crate) const BUFFER_BYTES: usize = MAX_CHUNK_BYTES;
 
@@ -56,24 +59,38 @@ impl Clock {
     }
 }
 
-/// What may be left of a job whose outcome is known: its one process, on its way out.
+/// What may be left of a job whose outcome is known.
 #[must_use]
-pub(crate) struct Remains(Option<OwnedFd>);
+pub(crate) enum Remains {
+    Nothing,
+    /// Its one process, on its way out.
+    Exiting(OwnedFd),
+    /// Any number of processes, all of them killed.
+    Killed,
+}
 
 impl Remains {
-    /// Waits until it is gone.
-    pub(crate) fn wait(self) -> Result<(), Fault> {
-        let Some(pidfd) = self.0 else { return Ok(()) };
-        let gone = wait::ready(&mut [PollFd::new(&pidfd, PollFlags::IN)], Instant::now() + KILL_PATIENCE);
-        if !gone.doing("wait for a job to be gone")? {
-            return Err(Fault::new("a job that has exited is not gone"));
+    /// Waits until nothing is left in the job's group.
+    pub(crate) fn wait(self, group: &Group<'_>) -> Result<(), Fault> {
+        match self {
+            Self::Nothing => return Ok(()),
+            Self::Exiting(pidfd) => {
+                let gone =
+                    wait::ready(&mut [PollFd::new(&pidfd, PollFlags::IN)], Instant::now() + KILL_PATIENCE);
+                if !gone.doing("wait for a job to be gone")? {
+                    return Err(Fault::new("a job that has exited is not gone"));
+                }
+            }
+            Self::Killed => group.wait_until_empty(KILL_PATIENCE)?,
         }
         reap(None).map(drop)
     }
 }
 
 /// Feeds the program, reads what it writes through `buffer`, and ends it when its time is up. When it returns, no
-/// process of `group` is left but for the remains.
+/// process of `group` is left but for the remains, of which there is more where nobody comes after it: hundreds of processes
+/// take their time to die, and the answer need not wait for that.
+#[expect(clippy::too_many_arguments, reason = "what a supervisor has to have in its hands")]
 pub(crate) fn to_the_end(
     program: Pid,
     clock: Clock,
@@ -81,6 +98,7 @@ pub(crate) fn to_the_end(
     exits: Option<&Exits>,
     streams: Streams<'_>,
     mut live: Option<Live<'_>>,
+    last: bool,
     buffer: &mut [u8],
 ) -> Result<(Execution, Remains), Fault> {
     let Streams { mut feed, mut captures } = streams;
@@ -97,6 +115,9 @@ pub(crate) fn to_the_end(
             }
             timed_out = true;
             group.kill()?;
+            if last {
+                break;
+            }
             deadline = now + KILL_PATIENCE;
         }
         let until = deadline.min(now + REAP_INTERVAL);
@@ -123,12 +144,20 @@ pub(crate) fn to_the_end(
     }
     let duration = clock.start.elapsed();
     // What the program left running ends with it: a batch's next execution must not meet it.
-    if !exiting && !group.is_empty()? {
+    let remains = if exiting {
+        Remains::Exiting(pidfd)
+    } else if group.is_empty()? {
+        Remains::Nothing
+    } else {
         group.kill()?;
-        group.wait_until_empty(KILL_PATIENCE)?;
-        reap(None)?;
-    }
-    // Nobody is left who could write: what there will be is there. The end of a stream may never come, for a pipe can be
+        if last {
+            Remains::Killed
+        } else {
+            Remains::Killed.wait(group)?;
+            Remains::Nothing
+        }
+    };
+    // Nobody is left who could write, for who is killed runs no more: what there will be is there. The end of a stream may never come, for a pipe can be
     // kept open without a process, by a socket that holds itself.
     for (capture, stream) in captures.iter_mut().zip(STREAMS) {
         loop {
@@ -152,13 +181,16 @@ pub(crate) fn to_the_end(
     let [stdout, stderr] = captures.map(Capture::finish);
     let duration_micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
     let execution = Execution { index: 0, outcome, stdout, stderr, duration_micros, usage: None };
-    Ok((execution, Remains(exiting.then_some(pidfd))))
+    Ok((execution, remains))
 }
 
-/// Hears the host, and sends on what could not be sent before.
+/// Hears the host, a few messages at a time, and sends on what could not be sent before.
 fn converse(live: &mut Live<'_>, feed: &mut Feed<'_>, program: &OwnedFd) -> Result<(), Fault> {
     live.flush()?;
-    while feed.has_room() {
+    for _ in 0..MOST_HEARD {
+        if !feed.has_room() {
+            break;
+        }
         match live.hear()? {
             None => break,
             Some(Said::Input(bytes, end)) => feed.more(&bytes, end)?,

@@ -66,7 +66,9 @@ pub(crate) fn reseed_kernel(
     // SAFETY: see the implementation of `Ioctl`.
     unsafe { ioctl::ioctl(random.as_fd(), AddEntropy(pool))? };
     // SAFETY: this ioctl takes no argument.
-    unsafe { ioctl::ioctl(random.as_fd(), ioctl::NoArg::<RNDRESEEDCRNG>::new()) }
+    let reseed = unsafe { ioctl::NoArg::<RNDRESEEDCRNG>::new() };
+    // SAFETY: it touches nothing but the kernel's own state.
+    unsafe { ioctl::ioctl(random.as_fd(), reseed) }
 }
 
 /// `struct ifreq` of netdevice(7), as far as `SIOCSIFFLAGS` reads it.
@@ -77,6 +79,9 @@ struct InterfaceFlags {
     rest: [u8; 22],
 }
 
+// `sizeof(struct ifreq)`: the kernel reads as much.
+const _: () = assert!(size_of::<InterfaceFlags>() == 40);
+
 /// The flag of netdevice(7) that brings a device up.
 const IFF_UP: i16 = 1;
 
@@ -85,8 +90,10 @@ pub(crate) fn bring_loopback_up(socket: impl AsFd) -> rustix::io::Result<()> {
     let mut name = [0; 16];
     name[..2].copy_from_slice(b"lo");
     let request = InterfaceFlags { name, flags: IFF_UP, rest: [0; 22] };
-    // SAFETY: the structure has the kernel's layout and size, and the kernel only reads it.
-    unsafe { ioctl::ioctl(socket.as_fd(), ioctl::Setter::<SIOCSIFFLAGS, InterfaceFlags>::new(request)) }
+    // SAFETY: the structure has the layout and the size that the kernel takes with this ioctl.
+    let request = unsafe { ioctl::Setter::<SIOCSIFFLAGS, InterfaceFlags>::new(request) };
+    // SAFETY: the kernel only reads the structure, which lives during the call.
+    unsafe { ioctl::ioctl(socket.as_fd(), request) }
 }
 
 /// `struct sockaddr_vm` of vsock(7).
@@ -145,7 +152,10 @@ pub(crate) fn before_exec(
 
 /// Moves this process (or, for a pid namespace, its children) into new namespaces.
 pub(crate) fn unshare(namespaces: UnshareFlags) -> rustix::io::Result<()> {
-    // SAFETY: unsafe for `CLONE_FILES` alone, which may close other owners' descriptors; no caller passes it.
+    if namespaces.contains(UnshareFlags::FILES) {
+        return Err(rustix::io::Errno::INVAL);
+    }
+    // SAFETY: unsafe for `CLONE_FILES` alone, which may close other owners' descriptors, and is not among them.
     unsafe { rustix::thread::unshare_unsafe(namespaces) }
 }
 

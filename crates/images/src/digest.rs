@@ -34,8 +34,16 @@ impl Sha256Digest {
     /// The digest of the file at `path`, read once from start to end.
     pub fn of_file(path: &Path, progress: &dyn Progress) -> Result<Self, DigestError> {
         let failed = |source| DigestError::Read { path: path.to_owned(), source };
-        let mut file = File::open(path).map_err(failed)?;
+        let file = File::open(path).map_err(failed)?;
+        Self::of_open_file(&file, path, progress)
+    }
+
+    /// The digest of a file that was opened at its beginning; `path` is what it is called in errors. Of one that grows
+    /// meanwhile, a byte more than it had is read.
+    pub fn of_open_file(file: &File, path: &Path, progress: &dyn Progress) -> Result<Self, DigestError> {
+        let failed = |source| DigestError::Read { path: path.to_owned(), source };
         let total = file.metadata().map_err(failed)?.len();
+        let mut file = file.take(total.saturating_add(1));
         let mut hasher = Sha256::new();
         let mut chunk = vec![0; CHUNK_BYTES];
         let mut done = 0_u64;

@@ -207,6 +207,22 @@ mod tests {
     }
 
     #[test]
+    fn the_agent_names_no_directory_of_the_machine_that_built_it() {
+        let named = |path: &str| GUEST_AGENT.windows(path.len()).any(|window| window == path.as_bytes());
+        let workspace = concat!(env!("CARGO_MANIFEST_DIR"), "/").replace("crates/images/", "");
+        assert!(!named(&workspace), "{workspace}");
+        // Messages of panics do name files: those of other crates under the name that Cargo's directory gets.
+        let registry = "/registry/src/";
+        let positions = GUEST_AGENT.windows(registry.len()).enumerate();
+        let mut prefixes = positions
+            .filter(|(_, window)| *window == registry.as_bytes())
+            .map(|(at, _)| &GUEST_AGENT[at.saturating_sub("/cargo".len())..at])
+            .peekable();
+        assert!(prefixes.peek().is_some(), "no file of another crate is named at all");
+        assert!(prefixes.all(|prefix| prefix == b"/cargo"), "the agent names Cargo's own directory");
+    }
+
+    #[test]
     fn the_guest_agent_is_a_static_executable() {
         let elf = crate::elf::Elf::parse(GUEST_AGENT).expect("elf");
         assert_eq!(elf.machine(), Some(crate::elf::MACHINE_X86_64));

@@ -11,7 +11,10 @@
 
 use std::io::{self, Read, Write};
 
-use serde::{Serialize, de::DeserializeOwned};
+use serde::{
+    Serialize,
+    de::{DeserializeOwned, Error as _},
+};
 
 use crate::limits::MAX_FRAME_BYTES;
 
@@ -86,7 +89,25 @@ pub fn encode<T: Serialize>(message: &T) -> Result<Vec<u8>, FrameError> {
 /// # Errors
 /// [`FrameError::Body`] when it is no such message.
 pub fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T, FrameError> {
-    serde_json::from_slice(body).map_err(FrameError::Body)
+    serde_json::from_slice(body).map_err(|error| FrameError::Body(shown(&error)))
+}
+
+/// What is wrong with a body, as it may stand in a log: such an error repeats what it does not know, which the other end
+/// has written.
+fn shown(error: &serde_json::Error) -> serde_json::Error {
+    const MOST_CHARS: usize = 200;
+    let text = error.to_string();
+    let mut plain = String::new();
+    for c in text.chars().take(MOST_CHARS) {
+        match c {
+            '"' | '\'' | '\\' => plain.push(c),
+            c => plain.extend(c.escape_debug()),
+        }
+    }
+    if text.chars().nth(MOST_CHARS).is_some() {
+        plain.push('…');
+    }
+    serde_json::Error::custom(plain)
 }
 
 /// Reads one message, blocking.
@@ -143,11 +164,42 @@ mod tests {
     }
 
     #[test]
-    fn unknown_messages_and_fields_are_errors() {
-        for body in [r#"{"type":"nonsense"}"#, r#"{"type":"hello","generation":1,"extra":2}"#, "[]", "\u{0}"]
-        {
-            assert!(matches!(decode::<HostMessage>(body.as_bytes()), Err(FrameError::Body(_))), "{body}");
-        }
+    fn what_is_wrong_with_a_body_is_said() {
+        let bodies = [
+            r#"{"type":"nonsense"}"#,
+            r#"{"type":"hello","generation":1,"job_memory_bytes":1,"extra":2}"#,
+            r#"{"type":"hello","generation":1}"#,
+            r#"{"type":"prepared","initialised":1}"#,
+            r#"{"type":"finished","extra":1}"#,
+            r#"{"type":"finished"} "#,
+            r#"{"type":"finished"}{}"#,
+            r#"{"initialised":true,"type":"prepared"}"#,
+            r#"{"type":"prepared","type":"finished","initialised":true}"#,
+            r#"{"type":7}"#,
+            r#"{"type":"execution","index":0,"outcome":{"code":0,"kind":"exited"}}"#,
+            r#"{"type":"execution","index":0,"outcome":"timed_out"}"#,
+            r#"{"type":"output","index":0,"stream":"stdout","bytes":"!"}"#,
+            r#"{"type":"output","index":0,"stream":"stdout","bytes":[1]}"#,
+            "{}",
+            "[]",
+            "\"finished\"",
+            "finished",
+            "",
+        ];
+        let refusals = bodies.map(|body| match decode::<GuestMessage>(body.as_bytes()) {
+            Ok(message) => format!("{body}  is {message:?}"),
+            Err(error) => format!("{body}  {}", std::error::Error::source(&error).unwrap()),
+        });
+        insta::assert_snapshot!(refusals.join("\n"));
+    }
+
+    #[test]
+    fn what_is_said_of_a_body_repeats_nothing_that_a_terminal_acts_on_and_little_of_the_rest() {
+        let long = format!("{{\"type\":\"finished\\u001b[2J\u{202e}\\n{}\"}}", "x".repeat(100_000));
+        let error = decode::<GuestMessage>(long.as_bytes()).unwrap_err();
+        let refusal = std::error::Error::source(&error).unwrap().to_string();
+        assert!(refusal.starts_with(r"unknown variant `finished\u{1b}[2J\u{202e}\nxxx"), "{refusal}");
+        assert!(refusal.len() < 400, "{}", refusal.len());
     }
 
     proptest! {

@@ -2,7 +2,7 @@
 //!
 //! Both ends are built from this crate, but one of them is hostile: a guest that ran foreign code may send
 //! anything. So every length is bounded here ([`limits`]) before a byte is allocated for it ([`frame`]), and
-//! unknown messages, and unknown fields of messages that have fields, are errors, not extensions. A change of any message raises [`GENERATION`]
+//! unknown messages and unknown fields are errors, not extensions. A change of any message raises [`GENERATION`]
 //! (`docs/protocol.md` says how).
 //!
 //! No I/O of its own beyond `Read` and `Write`, no async, no operating system.
@@ -11,6 +11,7 @@ mod bytes;
 pub mod frame;
 pub mod limits;
 pub mod message;
+mod tagged;
 
 pub use bytes::Bytes;
 

@@ -42,6 +42,10 @@ pub const MAX_CHUNK_BYTES: usize = 64 << 10;
 /// The most paths and globs that a run may fetch, each of at most [`MAX_FILE_NAME_BYTES`] bytes.
 pub const MAX_FETCH: usize = 32;
 
+/// The most patterns that one glob may stand for, once its braces are written out: as many as fit one group. Several groups
+/// multiply, and each pattern is tried on each name.
+pub const MAX_ALTERNATIVES: usize = MAX_FILE_NAME_BYTES.div_ceil(2);
+
 /// The most files that one execution returns.
 pub const MAX_FETCHED: usize = 64;
 

@@ -20,6 +20,8 @@
 //!
 //! Anything that goes wrong in the guest before a program runs is `failed`; the host then destroys the microVM.
 
+mod read;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
@@ -27,8 +29,8 @@ use serde::{Deserialize, Serialize};
 use crate::Bytes;
 
 /// From the host to the guest agent.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
 pub enum HostMessage {
     /// Opens the conversation, after a boot as after a restore.
     Hello {
@@ -61,8 +63,8 @@ pub enum HostMessage {
 }
 
 /// From the guest agent to the host.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
 pub enum GuestMessage {
     /// Answers the host's hello.
     Hello {
@@ -294,8 +296,8 @@ pub enum Omitted {
 }
 
 /// How an execution ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Outcome {
     /// The program ended by itself.
     Exited {

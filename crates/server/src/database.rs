@@ -143,6 +143,12 @@ pub(crate) fn hint(path: &Path, loss: &str, error: &rusqlite::Error) -> Option<S
     })
 }
 
+/// Whether a failure is one of a disk that is full, or of a user's share of it.
+pub(crate) fn is_full(error: &rusqlite::Error) -> bool {
+    // The latter is what a share looks like.
+    matches!(error.sqlite_error_code(), Some(ErrorCode::DiskFull | ErrorCode::SystemIoFailure))
+}
+
 /// Opens the file, and makes it where there is none. Waits no longer than `patience` for others that are writing.
 pub(crate) fn open(
     path: &Path,
@@ -274,9 +280,7 @@ fn remove_logs(path: &Path) -> Result<(), OpenError> {
 /// Makes room where a disk is full: the log begins anew once what it holds is in the file, which seldom grows.
 /// Whether that may have helped against the error.
 pub(crate) fn empty_log(connection: &Connection, error: &rusqlite::Error) -> bool {
-    // The latter is what a user's share of the disk being full looks like.
-    let is_full = matches!(error.sqlite_error_code(), Some(ErrorCode::DiskFull | ErrorCode::SystemIoFailure));
-    is_full && connection.execute_batch("PRAGMA wal_checkpoint(PASSIVE)").is_ok()
+    is_full(error) && connection.execute_batch("PRAGMA wal_checkpoint(PASSIVE)").is_ok()
 }
 
 #[cfg(test)]

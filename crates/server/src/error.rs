@@ -13,9 +13,10 @@ use engine::{
 };
 
 use crate::{
-    jobs::{AskError, StoreError},
+    jobs::AskError,
+    keeper::NoAnswer,
     operations::{AdministrationError, SubmitError},
-    tokens::{AdmitError, AuthError, AuthorityError, NotAllowed, QuotaExceeded},
+    tokens::{AdmitError, AuthError, NotAllowed, QuotaExceeded},
     trace::TraceId,
 };
 
@@ -50,8 +51,8 @@ pub(crate) enum ApiError {
     #[error("E011: not allowed: {0}")]
     NotAllowed(String),
     /// Tokens cannot be looked up, or their quotas not be kept.
-    #[error("E010: internal error: the tokens' database cannot be used")]
-    Authority(#[source] AuthorityError),
+    #[error("E010: internal error: the tokens' database cannot be used{}", .0.reason())]
+    Authority(#[source] NoAnswer),
     /// There is no such language.
     #[error("E006: unsupported language {0}")]
     NoSuchLanguage(String),
@@ -88,8 +89,8 @@ impl From<AuthError> for ApiError {
     }
 }
 
-impl From<StoreError> for ApiError {
-    fn from(error: StoreError) -> Self {
+impl From<NoAnswer> for ApiError {
+    fn from(error: NoAnswer) -> Self {
         Self::Job(AskError::Store(error))
     }
 }
@@ -236,8 +237,7 @@ impl ApiError {
         match self {
             Self::Pool(PoolError::Run(error)) => error.hint(),
             Self::Pool(PoolError::Start(error)) => error.hint(),
-            Self::Authority(error) => error.hint(),
-            Self::Job(AskError::Store(error)) => error.hint(),
+            Self::Authority(error) | Self::Job(AskError::Store(error)) => error.hint(),
             _ => None,
         }
     }
@@ -260,7 +260,9 @@ fn pool_status(error: &PoolError) -> StatusCode {
     };
     match run {
         RunError::NotPrepared { .. } => StatusCode::SERVICE_UNAVAILABLE,
-        error if error.page("").starts_with("E001") => StatusCode::SERVICE_UNAVAILABLE,
+        error if error.shortage().is_some() || error.page("").starts_with("E001") => {
+            StatusCode::SERVICE_UNAVAILABLE
+        }
         _ => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }

@@ -22,6 +22,7 @@ mod fake;
 pub mod fuzzing;
 mod head_deadline;
 pub mod jobs;
+mod keeper;
 mod listen;
 mod metrics;
 mod openapi;
@@ -33,6 +34,7 @@ pub mod tokens;
 mod trace;
 mod types;
 
+pub use keeper::NoAnswer;
 pub use listen::Listening;
 pub use metrics::{Metrics, RequestTrace, Traces};
 pub use openapi::document;

@@ -6,7 +6,7 @@ use std::{
     net::SocketAddr,
     sync::Arc,
     task::Poll,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use axum::{Router, body::Body, extract::ConnectInfo, http::Request};
@@ -29,6 +29,9 @@ use crate::{
 
 /// How long to wait before accepting again when it failed, for want of file descriptors most likely.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// How often it is logged that it fails.
+const COMPLAINT_PAUSE: Duration = Duration::from_secs(10);
 
 /// How long a client's host may be silent before it is asked whether it is still there, and how often it is asked.
 const KEEPALIVE: Duration = Duration::from_secs(30);
@@ -67,6 +70,7 @@ impl Listening {
     pub async fn serve(self, router: Router, stop: CancellationToken, cut: CancellationToken) {
         let places = Arc::new(Semaphore::new(self.connections.most));
         let tasks = TaskTracker::new();
+        let mut complained: Option<Instant> = None;
         for turn in 0_usize.. {
             let accepted = tokio::select! {
                 () = stop.cancelled() => break,
@@ -75,7 +79,12 @@ impl Listening {
             let (stream, peer, place) = match accepted {
                 Ok(accepted) => accepted,
                 Err(error) => {
-                    tracing::warn!(%error, "cannot accept a connection");
+                    // It is tried again and again.
+                    if complained.is_none_or(|at| at.elapsed() > COMPLAINT_PAUSE) {
+                        let hint = "raise the limit of open files, or lower api.max_connections";
+                        tracing::warn!(%error, hint, "cannot accept a connection");
+                        complained = Some(Instant::now());
+                    }
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                     continue;
                 }

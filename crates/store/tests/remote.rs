@@ -9,7 +9,7 @@ use std::{
     fs,
     os::unix::fs::{FileExt as _, MetadataExt as _},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex},
 };
 
 use images::{
@@ -155,8 +155,13 @@ fn current(data: &DataDirectory) -> Current {
 
 /// Makes a snapshot that no VMM has seen.
 fn snapshot(data: &DataDirectory, created_unix: u64) -> Manifest {
+    snapshot_with_state(data, created_unix, 60_001)
+}
+
+/// The same with a device state of so many bytes.
+fn snapshot_with_state(data: &DataDirectory, created_unix: u64, state_bytes: u64) -> Manifest {
     let staged = Catalogue::new(data.snapshots()).stage(&python(), SIZE).unwrap();
-    sparse(&staged.device_state(), 60_001, &[0, 3]);
+    sparse(&staged.device_state(), state_bytes, &[0, 3]);
     sparse(&staged.memory(), u64::from(SIZE.memory_mib) << 20, &[1, 2, 5000, 32_767]);
     let digest = Sha256Digest::of_bytes(b"kernel");
     let manifest = Manifest {
@@ -264,6 +269,14 @@ async fn manifests_of_images_that_are_not_to_be_believed_are_refused_before_anyt
         ("terminal", noted("steps", json!(["\u{1b}[31mEVIL"]))),
         ("variable", noted("config", json!({ "environment": { "A=B": "x" } }))),
         ("unknown", noted("\u{1b}[2J", json!(1))),
+        // Longer than what is read of it when it lies beside the image.
+        (
+            "long",
+            noted(
+                "source",
+                json!({ "kind": "debian", "suite": "bookworm", "packages": vec!["x".repeat(1000); 1100] }),
+            ),
+        ),
     ];
     for (what, change) in changes {
         let mut manifest = good.clone();
@@ -424,6 +437,70 @@ async fn of_several_snapshots_one_that_fits_is_taken_or_the_nearest_named() {
 }
 
 #[tokio::test]
+async fn a_bucket_full_of_rubbish_keeps_nobody_from_the_snapshot_of_his_kind_of_host_nor_busy_for_long() {
+    let scene = Scene::new();
+    let (one, two) = (scene.data("one"), scene.data("two"));
+    image(&one, &[0]);
+    let manifest = snapshot(&one, 1);
+    scene.upload_snapshot(&one, &manifest).await;
+    let (path, _) = scene.manifest("snapshots");
+    let long_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(1000);
+    fs::File::options().write(true).open(&path).unwrap().set_modified(long_ago).unwrap();
+    for number in 0..40 {
+        fs::write(path.with_file_name(format!("{number:016x}.json")), "rubbish").unwrap();
+    }
+    // Without a kernel nobody knows what kind of host this is: the newest are looked at, but not all of them.
+    let refused = scene.download_snapshot(&two).await;
+    assert!(matches!(refused, Err(DownloadError::Manifest(_))), "{refused:?}");
+    let current = Current { kernel: Some(manifest.kernel.clone()), ..current(&two) };
+    let wanted = Wanted { language: python(), size: SIZE, current, force: false };
+    download_snapshot(&scene.bucket, &two, &wanted, &quiet()).await.unwrap();
+}
+
+/// Sees how far a download has come when it has to wait for another one, and then lets it go on.
+struct Waiting {
+    other: Mutex<Option<fs::File>>,
+    watched: PathBuf,
+    was_there: Mutex<Option<bool>>,
+}
+
+impl Progress for Waiting {
+    fn step(&self, message: &str) {
+        if message.starts_with("waiting for another command") {
+            *self.was_there.lock().unwrap() = Some(self.watched.exists());
+            self.other.lock().unwrap().take();
+        }
+    }
+
+    fn bytes(&self, _done: u64, _total: Option<u64>) {}
+}
+
+#[tokio::test]
+async fn files_are_locked_in_one_order_whatever_manifests_call_them() {
+    let scene = Scene::new();
+    let (one, two) = (scene.data("one"), scene.data("two"));
+    image(&one, &[0]);
+    let is_crossed = |manifest: &Manifest| manifest.device_state.sha256 > manifest.memory.sha256;
+    let mut made = (60_001..60_100).map(|bytes| snapshot_with_state(&one, 1, bytes));
+    let manifest = made.find(is_crossed).unwrap();
+    scene.upload_snapshot(&one, &manifest).await;
+    // Somebody else downloads the one with the lower digest.
+    fs::create_dir_all(two.downloads()).unwrap();
+    let partial = |record: &FileRecord| two.downloads().join(format!("{}.partial", record.sha256));
+    let other = fs::File::create(partial(&manifest.memory)).unwrap();
+    rustix::fs::flock(&other, rustix::fs::FlockOperation::LockExclusive).unwrap();
+    let waiting = Arc::new(Waiting {
+        other: Mutex::new(Some(other)),
+        watched: partial(&manifest.device_state),
+        was_there: Mutex::new(None),
+    });
+    let progress: Arc<dyn Progress> = waiting.clone();
+    let wanted = Wanted { language: python(), size: SIZE, current: current(&two), force: false };
+    download_snapshot(&scene.bucket, &two, &wanted, &progress).await.unwrap();
+    assert_eq!(*waiting.was_there.lock().unwrap(), Some(false), "the other file was taken before");
+}
+
+#[tokio::test]
 async fn manifests_of_snapshots_that_are_not_to_be_believed_are_refused_before_anything_is_written() {
     type Change = fn(&mut Value);
     let scene = Scene::new();
@@ -454,6 +531,16 @@ async fn manifests_of_snapshots_that_are_not_to_be_believed_are_refused_before_a
         assert!(matches!(refused, Err(DownloadError::Manifest(_))), "{what}: {refused:?}");
         assert!(!two.root().exists(), "{what}: something was written");
     }
+    // Blanks mean nothing, but nobody takes a manifest that is larger than any.
+    let snapshot = good["snapshot"].to_string();
+    let long = snapshot.replacen('{', &format!("{{{}", " ".repeat(64 << 10)), 1);
+    fs::write(&path, good.to_string().replace(&snapshot, &long)).unwrap();
+    let refused = scene.download_snapshot(&two).await;
+    let is_implausible = |error: &DownloadError| {
+        matches!(error, DownloadError::Manifest(RemoteManifestError::Implausible { .. }))
+    };
+    assert!(refused.as_ref().is_err_and(is_implausible), "{refused:?}");
+    assert!(!two.root().exists());
     // Another release's is told from a damaged one.
     let mut newer = good.clone();
     newer["format_version"] = json!(2);

@@ -4,6 +4,7 @@
 use std::{
     ffi::c_void,
     io,
+    mem::MaybeUninit,
     os::{
         fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd},
         unix::process::CommandExt as _,
@@ -31,7 +32,10 @@ pub(crate) fn before_exec(
 
 /// Moves this process (or, for a pid namespace, its children) into new namespaces.
 pub(crate) fn unshare(namespaces: UnshareFlags) -> rustix::io::Result<()> {
-    // SAFETY: unsafe for `CLONE_FILES` alone, which may close other owners' descriptors; no caller passes it.
+    if namespaces.contains(UnshareFlags::FILES) {
+        return Err(rustix::io::Errno::INVAL);
+    }
+    // SAFETY: unsafe for `CLONE_FILES` alone, which may close other owners' descriptors, and is not among them.
     unsafe { rustix::thread::unshare_unsafe(namespaces) }
 }
 
@@ -109,15 +113,17 @@ pub(crate) fn close_from(first: u32) -> io::Result<()> {
 
 /// Has the signals by which processes are asked to end wait, for good.
 pub(crate) fn ignore_requests_to_end() -> io::Result<()> {
-    // SAFETY: the set is made by the first call and only read after.
-    let failed = unsafe {
-        let mut signals = std::mem::zeroed();
-        libc::sigemptyset(&raw mut signals);
-        for signal in [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM] {
-            libc::sigaddset(&raw mut signals, signal);
-        }
-        libc::pthread_sigmask(libc::SIG_BLOCK, &raw const signals, std::ptr::null_mut())
-    };
+    let mut signals = MaybeUninit::uninit();
+    // SAFETY: the set is written, whatever was in it, and there is room for one.
+    unsafe { libc::sigemptyset(signals.as_mut_ptr()) };
+    // SAFETY: the call before has made the set; it cannot fail.
+    let mut signals: libc::sigset_t = unsafe { signals.assume_init() };
+    for signal in [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM] {
+        // SAFETY: the set is one, and ours alone.
+        unsafe { libc::sigaddset(&raw mut signals, signal) };
+    }
+    // SAFETY: the set is read during the call; the former one is not asked for.
+    let failed = unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &raw const signals, std::ptr::null_mut()) };
     if failed == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(failed)) }
 }
 
@@ -336,4 +342,31 @@ pub(crate) fn answer_open(listener: BorrowedFd<'_>, id: u64, file: BorrowedFd<'_
     };
     // SAFETY: see the implementation of `Ioctl`.
     unsafe { ioctl::ioctl(listener, Exchange::<_, ADD_DESCRIPTOR>(answer)) }.map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_kernel_writes_into_the_structure_of_an_ioctl_is_what_is_read() {
+        // SAFETY: the structure holds integers alone.
+        let empty: libc::seccomp_notif = unsafe { std::mem::zeroed() };
+        let mut exchange = Exchange::<_, RECEIVE>(empty);
+        let pointer = exchange.as_ptr();
+        // SAFETY: as the kernel does it: the pointer is to a whole structure, which nobody else uses meanwhile.
+        unsafe { (*pointer.cast::<libc::seccomp_notif>()).id = 7 };
+        // SAFETY: the pointer is the one of `as_ptr`.
+        let (question, result) =
+            unsafe { Exchange::<libc::seccomp_notif, RECEIVE>::output_from_ptr(3, pointer) }.unwrap();
+        assert_eq!((question.id, question.pid, result), (7, 0, 3));
+    }
+
+    #[test]
+    fn the_structures_have_the_sizes_that_the_kernel_knows_them_by() {
+        // CLONE_ARGS_SIZE_VER2 of `linux/sched.h`.
+        assert_eq!(size_of::<CloneArguments>(), 88);
+        // A part of the numbers, so of what is asked for: SECCOMP_IOCTL_NOTIF_RECV, _SEND and _ADDFD of `linux/seccomp.h`.
+        assert_eq!([RECEIVE, SEND, ADD_DESCRIPTOR], [0xc050_2100, 0xc018_2101, 0x4018_2103]);
+    }
 }

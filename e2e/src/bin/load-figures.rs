@@ -146,7 +146,8 @@ fn measure_jobs(runtime: &tokio::runtime::Runtime) -> Result<Vec<String>> {
     let extent = survival::Extent::over_fakes();
     eprintln!("{} jobs, the service killed {} times", extent.jobs, extent.kills);
     let directory = tempfile::tempdir().context("make a data directory")?;
-    let survived = runtime.block_on(survival::survive(&extent, || survival::fake_service(directory.path())));
+    let survived =
+        runtime.block_on(survival::survive(&extent, &(), || survival::fake_service(directory.path())));
     let section = survived?.section();
     print!("{section}");
     Ok(section.wrong)

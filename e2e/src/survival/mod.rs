@@ -15,5 +15,5 @@ pub mod trial;
 pub mod verdict;
 
 pub use receiver::Receiver;
-pub use trial::{Extent, Survived, fake_service, survive};
+pub use trial::{Beside, Extent, Survived, fake_service, seed, survive};
 pub use verdict::{Accepted, Facts, Report};

@@ -1,8 +1,6 @@
 //! Callers that send jobs, and who kills the service meanwhile.
 
 use std::{
-    collections::hash_map::RandomState,
-    hash::{BuildHasher as _, Hasher as _},
     net::SocketAddr,
     ops::Range,
     path::Path,
@@ -20,7 +18,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 use tokio::{
     sync::watch,
-    task::{JoinSet, spawn_blocking},
+    task::{JoinSet, block_in_place, spawn_blocking},
     time::{sleep, timeout},
 };
 
@@ -35,6 +33,7 @@ use crate::{
         report::{Row, Section},
     },
     service::Service,
+    soak::load::Dice,
 };
 
 /// How long the process of a service may take to be gone once it was killed.
@@ -61,6 +60,37 @@ pub struct Extent {
     pub program: fn(usize) -> String,
     /// How long all of it may take.
     pub patience: Duration,
+    /// What chooses the moments.
+    pub seed: u64,
+}
+
+/// What else is done and looked at, besides jobs.
+pub trait Beside: Sync {
+    /// Sends other requests, to whichever service there is, until it is dropped.
+    fn load(&self, _address: watch::Receiver<Option<SocketAddr>>) -> impl Future<Output = ()> + Send {
+        std::future::pending()
+    }
+
+    /// Looks at what a service has left that was killed.
+    fn dead(&self) -> Result<()> {
+        Ok(())
+    }
+
+    /// Looks at one that has just begun, after so many kills.
+    fn born(&self, _address: SocketAddr, _kills: u32) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// Nothing.
+impl Beside for () {}
+
+/// A seed: that of `E2E_SEED`, to have it as it was, or another each time.
+pub fn seed() -> u64 {
+    let given = std::env::var("E2E_SEED").ok().and_then(|seed| seed.parse().ok());
+    let seed = given.unwrap_or_else(|| std::time::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_secs()));
+    eprintln!("moments by E2E_SEED={seed}");
+    seed
 }
 
 impl Extent {
@@ -73,6 +103,7 @@ impl Extent {
             life: Duration::from_millis(50)..Duration::from_millis(500),
             program: |number| format!("sleep 40\nprint {number}"),
             patience: Duration::from_secs(240),
+            seed: seed(),
         }
     }
 }
@@ -97,17 +128,24 @@ pub struct Survived {
 
 /// Sends jobs to the service that `command` starts, always on the same data, and kills it until all are reported; and once
 /// more then.
-pub async fn survive(extent: &Extent, command: impl Fn() -> Command) -> Result<Survived> {
-    timeout(extent.patience, run(extent, command)).await.context("not all jobs were reported in time")?
+pub async fn survive(
+    extent: &Extent,
+    beside: &impl Beside,
+    command: impl Fn() -> Command,
+) -> Result<Survived> {
+    let all = run(extent, beside, command);
+    let survived = timeout(extent.patience, all).await.context("not all jobs were reported in time");
+    survived.and_then(|survived| survived).with_context(|| format!("E2E_SEED={}", extent.seed))
 }
 
-async fn run(extent: &Extent, command: impl Fn() -> Command) -> Result<Survived> {
+async fn run(extent: &Extent, beside: &impl Beside, command: impl Fn() -> Command) -> Result<Survived> {
     let receiver = Receiver::start().await?;
-    let (url, address) = (receiver.url(), watch::Sender::new(None));
-    let mut lives = Lives { command, receiver: &receiver, address: &address, kills: 0 };
+    let (url, address, kills) = (receiver.url(), watch::Sender::new(None), watch::Sender::new(0));
+    let mut lives = Lives { command, beside, receiver: &receiver, address: &address, kills: &kills };
+    let mut dice = Dice::of(extent.seed);
     let mut service = lives.begin().await?;
     let since = Instant::now();
-    let callers = callers(extent, &url, &address);
+    let callers = callers(extent, &url, &address, &kills);
     let work = async {
         let accepted = callers.await?;
         let mut count = receiver.count();
@@ -116,11 +154,16 @@ async fn run(extent: &Extent, command: impl Fn() -> Command) -> Result<Survived>
         }
         anyhow::Ok(accepted)
     };
-    tokio::pin!(work);
+    let load = beside.load(address.subscribe());
+    tokio::pin!(work, load);
     let accepted = loop {
+        // Chosen anew only with a new life.
+        let moment = sleep(random(&mut dice, &extent.life));
+        tokio::pin!(moment);
         tokio::select! {
             accepted = &mut work => break accepted?,
-            () = sleep(random(&extent.life)), if lives.kills < extent.kills => service = lives.kill(service).await?,
+            () = &mut load => bail!("the other load has ended"),
+            () = moment, if lives.count() < extent.kills => service = lives.kill(service).await?,
         }
     };
     let took = since.elapsed();
@@ -135,24 +178,31 @@ async fn run(extent: &Extent, command: impl Fn() -> Command) -> Result<Survived>
         let path = format!("{JOBS}/{}", job["id"].as_str().context("a job without an id")?);
         shown.push(get(service.address(), &path).await?);
     }
-    let facts = Facts { accepted, reports: receiver.reports(), shown, kills: lives.kills };
+    let facts = Facts { accepted, reports: receiver.reports(), shown, kills: lives.count() };
     Ok(Survived { facts, unreadable: receiver.unreadable(), took })
 }
 
 /// A service that lives again and again.
-struct Lives<'a, C> {
+struct Lives<'a, C, B> {
     command: C,
+    beside: &'a B,
     receiver: &'a Receiver,
     /// Where it listens; nothing while it is dead.
     address: &'a watch::Sender<Option<SocketAddr>>,
-    kills: u32,
+    /// How often it was killed.
+    kills: &'a watch::Sender<u32>,
 }
 
-impl<C: Fn() -> Command> Lives<'_, C> {
+impl<C: Fn() -> Command, B: Beside> Lives<'_, C, B> {
+    fn count(&self) -> u32 {
+        *self.kills.borrow()
+    }
+
     async fn begin(&self) -> Result<Service> {
         let mut command = (self.command)();
         let started = spawn_blocking(move || Service::start_command(&mut command)).await;
         let service = started.context("start the service")??;
+        block_in_place(|| self.beside.born(service.address(), self.count()))?;
         self.address.send_replace(Some(service.address()));
         Ok(service)
     }
@@ -164,8 +214,9 @@ impl<C: Fn() -> Command> Lives<'_, C> {
         let ended = spawn_blocking(move || service.end_within(END_PATIENCE)).await;
         let ended = ended.context("wait for the end")??;
         ensure!(ended.code == 137, "it had ended before it was killed: {ended:?}");
-        self.kills += 1;
         self.receiver.next_life().await?;
+        block_in_place(|| self.beside.dead())?;
+        self.kills.send_modify(|kills| *kills += 1);
         self.begin().await
     }
 }
@@ -175,12 +226,13 @@ async fn callers(
     extent: &Extent,
     url: &str,
     address: &watch::Sender<Option<SocketAddr>>,
+    kills: &watch::Sender<u32>,
 ) -> Result<Vec<Accepted>> {
     let next = Arc::new(AtomicUsize::new(0));
     let mut callers = JoinSet::new();
     for _ in 0..extent.callers {
-        let (next, url, extent, mut address) =
-            (Arc::clone(&next), url.to_owned(), extent.clone(), address.subscribe());
+        let (next, url, extent, mut address, mut kills) =
+            (Arc::clone(&next), url.to_owned(), extent.clone(), address.subscribe(), kills.subscribe());
         callers.spawn(async move {
             let mut accepted = Vec::new();
             loop {
@@ -188,6 +240,9 @@ async fn callers(
                 if number >= extent.jobs {
                     return anyhow::Ok(accepted);
                 }
+                // Some in each life, so that there is work until the last kill.
+                let earliest = u64::from(extent.kills) * number as u64 / extent.jobs as u64;
+                kills.wait_for(|kills| u64::from(*kills) >= earliest).await.context("nobody kills")?;
                 accepted.extend(send(number, &extent, &url, &mut address).await?);
             }
         });
@@ -260,9 +315,8 @@ async fn list(address: SocketAddr) -> Result<Vec<Value>> {
 }
 
 /// Somewhere in `range`.
-fn random(range: &Range<Duration>) -> Duration {
-    // Its keys are random, and others each time.
-    let part = RandomState::new().build_hasher().finish() % 1000;
+fn random(dice: &mut Dice, range: &Range<Duration>) -> Duration {
+    let part = dice.below(1000);
     range.start + range.end.saturating_sub(range.start) * u32::try_from(part).unwrap_or_default() / 1000
 }
 

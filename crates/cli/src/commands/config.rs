@@ -118,7 +118,7 @@ fn check(args: &CheckArgs, flags: &Flags) -> Result<ExitCode, Failure> {
         let (faults, warnings) = (rows(&found.faults), rows(&found.warnings));
         output::json(&Report { ok, file: found.file, faults, warnings })?;
     } else {
-        found.warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
+        found.warnings.iter().for_each(|warning| crate::output::say!("warning: {warning}"));
         found.faults.iter().try_for_each(|fault| output::line(&fault.to_string()))?;
         match (&found.file, ok) {
             (Some(file), true) => output::line(&format!("ok: {}", file.display()))?,

@@ -93,11 +93,11 @@ pub(super) async fn run(args: CustomizeArgs, global: &Global) -> Result<ExitCode
         workshop.hand_over()?;
     }
     steps.finish();
-    eprintln!("changed {} ({})", place.display(), HumanBytes(made.size_bytes));
+    crate::output::say!("changed {} ({})", place.display(), HumanBytes(made.size_bytes));
     let stale = store::snapshot::Catalogue::new(global.data().snapshots());
     if stale.list().unwrap_or_default().iter().any(|entry| entry.language == spec.name) {
         let renew = global.typed(&format!("run: infra.operator snapshot create --lang {}", spec.name));
-        eprintln!("hint: its snapshots are stale now; {renew}");
+        crate::output::say!("hint: its snapshots are stale now; {renew}");
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -73,7 +73,9 @@ pub(super) async fn run(args: FromDockerArgs, global: &Global) -> Result<ExitCod
         spec.name.clone()
     } else {
         let name = &args.name;
-        eprintln!("warning: no language of this release goes by {name}: nothing will run in this image");
+        crate::output::say!(
+            "warning: no language of this release goes by {name}: nothing will run in this image"
+        );
         args.name
     };
     let data = global.data();
@@ -104,7 +106,7 @@ pub(super) async fn run(args: FromDockerArgs, global: &Global) -> Result<ExitCod
     let request = CreateFromImage { size_mib: args.size, output };
     let made = blocking(move || oci::create_from_image(&image, &request, &*progress)).await.or_fail()?;
     steps.finish();
-    eprintln!("made {} ({})", made.path.display(), HumanBytes(made.size_bytes));
+    crate::output::say!("made {} ({})", made.path.display(), HumanBytes(made.size_bytes));
     Ok(ExitCode::SUCCESS)
 }
 

@@ -13,6 +13,7 @@ mod prune;
 mod reference;
 mod rootfs;
 mod run;
+mod selftest;
 mod setup;
 mod snapshot;
 mod storage;
@@ -95,6 +96,8 @@ pub(crate) enum ConfiguredCommand {
     Top(top::TopArgs),
     /// Shows what takes space and serves nobody, and removes it: unused layers, stale snapshots, interrupted downloads
     Prune(prune::PruneArgs),
+    /// Attacks this host's microVMs, and says whether they withstand: forks, floods, forgeries, clones
+    Selftest(selftest::SelftestArgs),
     /// Measures boots, snapshots, restores and runs, beside the native interpreter
     Benchmark(benchmark::BenchmarkArgs),
 }
@@ -145,6 +148,7 @@ async fn run_configured(
         ConfiguredCommand::Jobs(command) => jobs::run(&command, global),
         ConfiguredCommand::Api(args) => api::run(&args, global, sockets).await,
         ConfiguredCommand::Prune(args) => prune::run(&args, global).await,
+        ConfiguredCommand::Selftest(args) => selftest::run(args, global).await,
         ConfiguredCommand::Benchmark(args) => benchmark::run(args, global).await,
     }
 }

@@ -101,12 +101,12 @@ pub(super) async fn run(args: &PruneArgs, global: &Global) -> Result<ExitCode, F
         for (item, row) in items.iter().zip(&mut rows) {
             row.removed = item.remove(global)?;
             if !row.removed {
-                eprintln!("{} is in use, or gone by now", row.path.display());
+                crate::output::say!("{} is in use, or gone by now", row.path.display());
             }
         }
         let removed = rows.iter().filter(|row| row.removed);
         let (count, bytes) = removed.fold((0, 0), |(count, bytes), row| (count + 1, bytes + row.disk_bytes));
-        eprintln!("removed {count}, which took {}", HumanBytes(bytes));
+        crate::output::say!("removed {count}, which took {}", HumanBytes(bytes));
     }
     if args.json {
         output::json(&rows)?;
@@ -119,7 +119,7 @@ async fn stale_snapshots(global: &Global) -> Result<Vec<Item>, Failure> {
     let engine = match engine(global) {
         Ok(engine) => engine,
         Err(failure) => {
-            eprintln!("snapshots are left out, for this host cannot judge them");
+            crate::output::say!("snapshots are left out, for this host cannot judge them");
             failure.warn();
             return Ok(Vec::new());
         }
@@ -140,7 +140,7 @@ async fn stale_snapshots(global: &Global) -> Result<Vec<Item>, Failure> {
 
 fn show(rows: &[Row]) -> Result<(), Failure> {
     if rows.is_empty() {
-        eprintln!("there is nothing to be removed");
+        crate::output::say!("there is nothing to be removed");
         return Ok(());
     }
     let table: Vec<Vec<String>> = rows

@@ -135,7 +135,7 @@ async fn create(args: CreateArgs, global: &Global) -> Result<ExitCode, Failure> 
         workshop.hand_over()?;
     }
     steps.finish();
-    eprintln!("made {} ({})", place.display(), HumanBytes(image.size_bytes));
+    crate::output::say!("made {} ({})", place.display(), HumanBytes(image.size_bytes));
     Ok(ExitCode::SUCCESS)
 }
 

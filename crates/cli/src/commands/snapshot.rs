@@ -118,7 +118,7 @@ async fn create(args: &CreateArgs, global: &Global) -> Result<ExitCode, Failure>
         let status = engine.check_snapshot(entry, false, Arc::clone(&steps) as _).await;
         match status.problem {
             None => return Ok(ExitCode::SUCCESS),
-            Some(problem) => eprintln!("the snapshot has to be made again: {}", reason(&problem)),
+            Some(problem) => crate::output::say!("the snapshot has to be made again: {}", reason(&problem)),
         }
     }
     // Whoever has an image wants to run programs in it, and has no kernel of their own in mind.
@@ -131,7 +131,7 @@ async fn create(args: &CreateArgs, global: &Global) -> Result<ExitCode, Failure>
     let (manifest, directory) =
         engine.create_snapshot(spec, machine, Arc::clone(&steps) as _).await.or_fail()?;
     steps.finish();
-    eprintln!(
+    crate::output::say!(
         "made {} in {:.1} s{}",
         directory.display(),
         since.elapsed().as_secs_f64(),
@@ -255,7 +255,7 @@ fn print(rows: &[Row], json: bool) -> Result<(), Failure> {
         .collect();
     output::table(&["LANGUAGE", "MEMORY", "VCPUS", "DISK", "CREATED", "VMM", "STATE"], &table)?;
     for fix in rows.iter().filter_map(|row| row.fix.as_ref()) {
-        eprintln!("hint: {fix}");
+        crate::output::say!("hint: {fix}");
     }
     Ok(())
 }
@@ -276,6 +276,6 @@ fn remove(args: &RemoveArgs, global: &Global) -> Result<ExitCode, Failure> {
         let hint = "infra.operator snapshot list shows those that there are".to_owned();
         return Err(Failure::host(anyhow::anyhow!("there is no such snapshot")).hint(hint));
     }
-    eprintln!("removed {removed}");
+    crate::output::say!("removed {removed}");
     Ok(ExitCode::SUCCESS)
 }

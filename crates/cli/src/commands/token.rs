@@ -145,7 +145,7 @@ fn create(args: CreateArgs, global: &Global) -> Result<ExitCode, Failure> {
             "it was made all the same, and nobody has seen it; run: infra.operator token revoke {id}"
         ))
     })?;
-    eprintln!("made the token {} with the id {id}; it is not shown again", grant.name);
+    crate::output::say!("made the token {} with the id {id}; it is not shown again", grant.name);
     Ok(ExitCode::SUCCESS)
 }
 
@@ -229,8 +229,8 @@ fn list(args: &ListArgs, global: &Global) -> Result<ExitCode, Failure> {
     if args.json {
         output::json(&tokens.iter().map(row).collect::<Vec<_>>())?;
     } else if tokens.is_empty() {
-        eprintln!("there are no tokens");
-        eprintln!("{}", global.typed("hint: run: infra.operator token create --name NAME"));
+        crate::output::say!("there are no tokens");
+        crate::output::say!("{}", global.typed("hint: run: infra.operator token create --name NAME"));
     } else {
         let cells: Vec<_> = tokens.iter().map(cells).collect();
         output::table(&["ID", "NAME", "CREATED", "EXPIRES", "LIMITS", "USED TODAY", "STATE"], &cells)?;
@@ -303,9 +303,9 @@ fn revoke(args: &RevokeArgs, global: &Global) -> Result<ExitCode, Failure> {
     let (name, id) = (revocation.name, revocation.id);
     if revocation.was_revoked {
         let when = output::time(revocation.revoked_unix).unwrap_or_default();
-        eprintln!("the token {name} with the id {id} was revoked already, {when}");
+        crate::output::say!("the token {name} with the id {id} was revoked already, {when}");
     } else {
-        eprintln!("revoked the token {name} with the id {id}");
+        crate::output::say!("revoked the token {name} with the id {id}");
     }
     Ok(ExitCode::SUCCESS)
 }

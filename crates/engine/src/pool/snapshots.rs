@@ -34,9 +34,20 @@ impl Identities {
 
 /// Looks again and again.
 pub(super) async fn keep_looking(shared: Arc<Shared>) {
+    let mut told = BTreeMap::new();
     loop {
         match look(&shared).await {
-            Ok(found) => shared.found(found),
+            Ok((found, problems)) => {
+                for (key, (reason, command)) in &problems {
+                    if told.get(key) != Some(reason) {
+                        let PoolKey { language, machine } = key;
+                        let (memory_mib, hint) = (machine.memory_mib, format!("run: {command}"));
+                        tracing::warn!(%language, memory_mib, reason, hint, "a snapshot cannot be restored");
+                    }
+                }
+                told = problems.into_iter().map(|(key, (reason, _))| (key, reason)).collect();
+                shared.found(found);
+            }
             // Those that are known stay known: a restore says what is wrong with them.
             Err(error) => tracing::warn!(error = crate::error::chain(&error), "cannot list the snapshots"),
         }
@@ -47,8 +58,13 @@ pub(super) async fn keep_looking(shared: Arc<Shared>) {
     }
 }
 
-async fn look(shared: &Shared) -> Result<Identities, store::snapshot::CatalogueError> {
-    let mut found = BTreeMap::new();
+/// Why a snapshot cannot be restored, and the command that mends it.
+type Problem = (String, String);
+
+async fn look(
+    shared: &Shared,
+) -> Result<(Identities, BTreeMap<PoolKey, Problem>), store::snapshot::CatalogueError> {
+    let (mut found, mut problems) = (BTreeMap::new(), BTreeMap::new());
     for entry in shared.engine.catalogue().list()? {
         let key = PoolKey { language: entry.language.clone(), machine: machine(entry.size) };
         // What nobody can ask for need not wait.
@@ -56,11 +72,15 @@ async fn look(shared: &Shared) -> Result<Identities, store::snapshot::CatalogueE
             continue;
         }
         let status = shared.engine.check_snapshot(entry, false, Arc::new(Quiet)).await;
-        if status.problem.is_none()
-            && let Ok(manifest) = &status.entry.manifest
-        {
-            found.insert(key, format!("{}-{}", manifest.device_state.sha256, manifest.memory.sha256));
+        match (status.problem, &status.entry.manifest) {
+            (None, Ok(manifest)) => {
+                found.insert(key, format!("{}-{}", manifest.device_state.sha256, manifest.memory.sha256));
+            }
+            (Some(problem), _) => {
+                problems.insert(key, (crate::error::chain(&problem), problem.command()));
+            }
+            (None, Err(_)) => {}
         }
     }
-    Ok(Identities(found))
+    Ok((Identities(found), problems))
 }

@@ -52,8 +52,8 @@ const LONGEST_IDLE: Duration = Duration::from_secs(3600);
 
 /// Waits after starts that failed one after the other, doubled each time.
 const FIRST_BACKOFF: Duration = Duration::from_secs(1);
-/// See [`FIRST_BACKOFF`].
-const LONGEST_BACKOFF: Duration = Duration::from_secs(60);
+/// See [`FIRST_BACKOFF`]. Shorter than requests are patient: what was wrong may have been mended meanwhile.
+const LONGEST_BACKOFF: Duration = Duration::from_secs(16);
 
 /// How many starts may fail one after the other before a request is told.
 const FAILURES_BEFORE_REFUSAL: u32 = 2;

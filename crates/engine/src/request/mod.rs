@@ -1,5 +1,6 @@
 //! What a user asks for: the page's request, checked.
 
+mod fetch;
 mod parts;
 
 use std::{collections::BTreeSet, time::Duration};
@@ -7,16 +8,20 @@ use std::{collections::BTreeSet, time::Duration};
 use protocol::{
     Bytes,
     limits::{
-        MAX_ARGS, MAX_ARGS_BYTES, MAX_BATCH_STDIN_BYTES, MAX_EXECUTIONS, MAX_FETCH, MAX_FILE_NAME_BYTES,
-        MAX_FILES, MAX_FILES_BYTES, MAX_STDIN_BYTES,
+        MAX_ARGS, MAX_ARGS_BYTES, MAX_BATCH_STDIN_BYTES, MAX_EXECUTIONS, MAX_FILE_NAME_BYTES, MAX_FILES,
+        MAX_FILES_BYTES, MAX_STDIN_BYTES,
     },
 };
-pub use protocol::{limits, message::File};
+pub use protocol::{
+    limits,
+    message::{File, Process},
+};
 use serde::{
     Deserialize, Deserializer,
     de::{DeserializeOwned, Error as _},
 };
 
+use self::fetch::check_fetch;
 pub use self::parts::Parts;
 use crate::languages::{LanguageSpec, Languages};
 
@@ -342,22 +347,6 @@ fn check_memory(memory_mib: Option<u32>) -> Result<Option<u32>, RequestError> {
     }
 }
 
-fn check_fetch(globs: Vec<String>) -> Result<Vec<String>, RequestError> {
-    if globs.len() > MAX_FETCH {
-        return Err(invalid(format!("fetch: {} of them, at most {MAX_FETCH} are allowed", globs.len())));
-    }
-    let checked = |(index, glob): (usize, String)| {
-        // As shells and programs name what is here.
-        let glob = glob.strip_prefix("./").map_or_else(|| glob.clone(), str::to_owned);
-        let wrong = |reason: String| invalid(format!("fetch[{index}]: {reason}"));
-        if glob.starts_with('!') {
-            return Err(wrong(format!("{:?} begins with '!'; name what is wanted", shown(&glob))));
-        }
-        check_name(&glob).map_err(wrong).map(|()| glob)
-    };
-    globs.into_iter().enumerate().map(checked).collect()
-}
-
 fn invalid(what: impl Into<String>) -> RequestError {
     RequestError::Invalid(what.into())
 }
@@ -445,6 +434,10 @@ mod tests {
                 python(json!({ "fetch": ["/etc/passwd"] })),
                 python(json!({ "fetch": ["!*.py"] })),
                 python(json!({ "fetch": vec!["a"; 33] })),
+                python(json!({ "fetch": ["*.{png,svg"] })),
+                python(json!({ "fetch": ["a", "[ab"] })),
+                python(json!({ "fetch": ["a\\"] })),
+                python(json!({ "fetch": ["{a,b,c}{a,b,c}{a,b,c}{a,b,c}{a,b,c}"] })),
                 error(&json!({ "language": "python", "files": [] })),
                 error(&json!({ "language": "python", "files": [{ "name": "main.py" }] })),
                 error(

@@ -14,6 +14,8 @@
 #   seed                 reseed what is loaded
 # Answers: ready (and "seeded", where there is something to reseed), forked, taken, seeded.
 #
+# Where anything fails before that, the process ends: CPython would go on with the program, as root.
+#
 # Whatever happens here leaves no object behind, so that the garbage collector's counters stand where they would: nothing
 # is imported that is not loaded anyway, and `_socket`, which cannot be unloaded, in grandchildren alone.
 
@@ -26,31 +28,34 @@ def _wait():
     import posix
     import sys
 
-    posix.setresuid(0, 0, 0)
-    posix.setresgid(0, 0, 0)
-    # What holds a state of its own is loaded by the image's start-up files, if at all.
-    seeded = [name for name in _SEEDED if name in sys.modules]
-    posix.write(CONTROL, b"ready seeded" if seeded else b"ready")
-    del seeded
-    while True:
-        words = posix.read(CONTROL, 1024).split(b"\0")
-        if words[0] == b"run":
-            break
-        elif words[0] == b"seed":
-            _reseed(sys.modules, posix)
-            posix.write(CONTROL, b"seeded")
-        elif words[0] == b"fork":
-            words = _fork(posix, _signal, sys.modules)
-            if words:
+    try:
+        posix.setresuid(0, 0, 0)
+        posix.setresgid(0, 0, 0)
+        # What holds a state of its own is loaded by the image's start-up files, if at all.
+        seeded = [name for name in _SEEDED if name in sys.modules]
+        posix.write(CONTROL, b"ready seeded" if seeded else b"ready")
+        del seeded
+        while True:
+            words = posix.read(CONTROL, 1024).split(b"\0")
+            if words[0] == b"run":
                 break
-            posix.write(CONTROL, b"taken")
-        else:
-            posix._exit(0)
-    posix.close(CONTROL)
-    posix.chdir(words[1])
-    posix.setgroups([])
-    posix.setresgid(JOB_USER, JOB_USER, JOB_USER)
-    posix.setresuid(JOB_USER, JOB_USER, JOB_USER)
+            elif words[0] == b"seed":
+                _reseed(sys.modules, posix)
+                posix.write(CONTROL, b"seeded")
+            elif words[0] == b"fork":
+                words = _fork(posix, _signal, sys.modules)
+                if words:
+                    break
+                posix.write(CONTROL, b"taken")
+            else:
+                posix._exit(0)
+        posix.close(CONTROL)
+        posix.chdir(words[1])
+        posix.setgroups([])
+        posix.setresgid(JOB_USER, JOB_USER, JOB_USER)
+        posix.setresuid(JOB_USER, JOB_USER, JOB_USER)
+    except BaseException:
+        posix._exit(70)
 
 
 def _fork(posix, _signal, modules):

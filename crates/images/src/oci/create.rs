@@ -10,7 +10,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use sha2::{Digest as _, Sha256};
 
 use super::ext4::{self, WriteImageError};
-use super::image::{Image, StoredLayer};
+use super::image::{Image, StoredLayer, stored_bytes};
 use super::layer::{Allowance, ReadLayerError, read_entries};
 use super::local::{OpenImageError, open_archive, open_layout};
 use super::reference::ImageSource;
@@ -206,7 +206,15 @@ pub fn create_from_image(
     Ok(publish_image(&staged, output, details)?)
 }
 
-/// Uncompresses all layers, as many at a time as there are processors, and checks every digest of them.
+/// How many layers are uncompressed at the same time at most. Zstandard may look back on 128 MiB, which each of them holds.
+const MAX_WORKERS: usize = 4;
+
+/// How many threads uncompress so many layers.
+fn workers(processors: usize, layers: usize) -> usize {
+    processors.min(layers).min(MAX_WORKERS)
+}
+
+/// Uncompresses all layers, a few at a time, and checks every digest of them.
 fn spool_all(
     image: &Image,
     scratch: &Path,
@@ -220,7 +228,8 @@ fn spool_all(
             configured: expected.len(),
         });
     }
-    let (next, done, allowance) = (AtomicUsize::new(0), AtomicU64::new(0), ContentAllowance::default());
+    let allowance = ContentAllowance::of(stored_bytes(&image.layers));
+    let (next, done) = (AtomicUsize::new(0), AtomicU64::new(0));
     let spooled: Mutex<Vec<Option<Result<Spooled, CreateFromImageError>>>> =
         Mutex::new(image.layers.iter().map(|_| None).collect());
     let total: u64 = image.layers.iter().map(|layer| layer.length).fold(0, u64::saturating_add);
@@ -239,8 +248,8 @@ fn spool_all(
             progress.bytes(done.fetch_add(layer.length, Ordering::Relaxed) + layer.length, Some(total));
         }
     };
-    let workers =
-        std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(image.layers.len());
+    let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let workers = workers(processors, image.layers.len());
     std::thread::scope(|scope| (0..workers).for_each(|_| drop(scope.spawn(work))));
     let outcomes = spooled.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
     let mut layers = Vec::with_capacity(outcomes.len());
@@ -262,7 +271,7 @@ fn spool_one(
     let failed =
         |source| CreateFromImageError::Spool { image: image.name.clone(), number: number + 1, source };
     let mut stored = Hashing { reader: layer.reader(), hasher: Sha256::new() };
-    let outcome = spool(&mut stored, layer.length, allowance, scratch, progress);
+    let outcome = spool(&mut stored, allowance, scratch, progress);
     // What follows the end of the compressed data counts too.
     io::copy(&mut stored, &mut io::sink()).map_err(|source| failed(SpoolError::Read(source)))?;
     let compare = |expected: Option<&Sha256Digest>, found: Sha256Digest| match expected {
@@ -327,5 +336,15 @@ fn check(image: &Path) -> Result<(), CreateFromImageError> {
         Err(error) if error.is_missing() => Ok(()),
         Err(error) => Err(CreateFromImageError::Check(error)),
         Ok(_) => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_large_machine_uncompresses_no_more_at_a_time_than_a_small_one_has_memory_for() {
+        assert_eq!([workers(1, 9), workers(8, 2), workers(256, 512)], [1, 2, MAX_WORKERS]);
     }
 }

@@ -58,6 +58,17 @@ impl StoredLayer {
     }
 }
 
+/// What these layers are together as they are stored, in bytes. One that is there several times counts once.
+pub(super) fn stored_bytes(layers: &[StoredLayer]) -> u64 {
+    let mut places = std::collections::BTreeMap::new();
+    for layer in layers {
+        // By what it is, or, where nobody says, by where it is.
+        let place = layer.digest.is_none().then_some((Arc::as_ptr(&layer.file), layer.offset));
+        places.insert((&layer.digest, place), layer.length);
+    }
+    places.into_values().fold(0, u64::saturating_add)
+}
+
 /// Reads a part of a file that others may be reading too.
 #[derive(Debug, Clone)]
 pub(super) struct Section {
@@ -76,5 +87,24 @@ impl Read for Section {
         let count = self.file.read_at(&mut buffer[..most], self.offset)?;
         self.offset += count as u64;
         Ok(count)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_layer_that_is_named_again_and_again_is_stored_once() {
+        let file = || tempfile::tempfile().expect("a file");
+        let layer = |text: &[u8]| {
+            StoredLayer::cached(Sha256Digest::of_bytes(text), file(), 100, PathBuf::from("layer"))
+        };
+        assert_eq!(stored_bytes(&[layer(b"a"), layer(b"b"), layer(b"a")]), 200);
+        let archive = Arc::new(file());
+        let part = |offset| {
+            StoredLayer::part(None, Section { file: Arc::clone(&archive), offset, end: offset + 10 })
+        };
+        assert_eq!(stored_bytes(&[part(0), part(10), part(0)]), 20);
     }
 }

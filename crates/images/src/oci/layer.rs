@@ -10,7 +10,8 @@ use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use tar::{Archive, EntryType, Header};
 
 use super::limits::{
-    MAX_ENTRIES, MAX_EXTENSION_BYTES, MAX_METADATA_BYTES, MAX_PATH_BYTES, MAX_TIME, MAX_XATTR_BYTES,
+    ENTRY_BYTES, MAX_ENTRIES, MAX_EXTENSION_BYTES, MAX_METADATA_BYTES, MAX_PATH_BYTES, MAX_TIME,
+    MAX_XATTR_BYTES, XATTR_BYTES,
 };
 
 /// What extended attributes of images may be about. Access control lists have another form on the disk than in an
@@ -81,8 +82,8 @@ pub enum ReadLayerError {
     /// It has more entries than any image.
     #[error("it has more than {MAX_ENTRIES} entries")]
     TooManyEntries,
-    /// The names and attributes of its entries are longer than those of any image.
-    #[error("its entries have more than {MAX_METADATA_BYTES} bytes of names and attributes")]
+    /// The names and attributes of its entries are more than those of any image.
+    #[error("its entries take more than {MAX_METADATA_BYTES} bytes with their names and attributes")]
     TooMuchMetadata,
     /// An entry cannot be one.
     #[error("its entry {path:?} {problem}")]
@@ -113,9 +114,9 @@ impl Allowance {
             EntryKind::SymbolicLink(target) | EntryKind::HardLink(target) => target.len(),
             _ => 0,
         };
-        let xattrs: usize =
-            entry.attributes.xattrs.iter().map(|(name, value)| name.len() + value.len()).sum();
-        let bytes = entry.path.len() + link + xattrs;
+        let xattrs = entry.attributes.xattrs.iter();
+        let xattrs: usize = xattrs.map(|(name, value)| XATTR_BYTES + name.len() + value.len()).sum();
+        let bytes = ENTRY_BYTES + entry.path.len() + link + xattrs;
         self.entries = self.entries.checked_sub(1).ok_or(ReadLayerError::TooManyEntries)?;
         self.metadata_bytes =
             self.metadata_bytes.checked_sub(bytes).ok_or(ReadLayerError::TooMuchMetadata)?;

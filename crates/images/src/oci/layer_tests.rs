@@ -267,9 +267,25 @@ fn all_archives_of_an_image_have_one_allowance() {
         read_archive(io::Cursor::new(&two), &mut allowance)
             .and_then(|_| read_archive(io::Cursor::new(&two), &mut allowance))
     };
-    assert!(read(4, 6).is_ok());
-    assert!(matches!(read(3, 6), Err(ReadLayerError::TooManyEntries)));
-    assert!(matches!(read(4, 5), Err(ReadLayerError::TooMuchMetadata)));
+    let bytes = 6 + 4 * ENTRY_BYTES;
+    assert!(read(4, bytes).is_ok());
+    assert!(matches!(read(3, bytes), Err(ReadLayerError::TooManyEntries)));
+    assert!(matches!(read(4, bytes - 1), Err(ReadLayerError::TooMuchMetadata)));
+}
+
+#[test]
+fn attributes_are_charged_for_what_they_take_in_memory() {
+    // As many as a file may have: each is six bytes in the archive's record, and many times that in memory.
+    let names: Vec<String> = (0..100).map(|number| format!("SCHILY.xattr.user.{number}")).collect();
+    let records: Vec<(&str, &[u8])> = names.iter().map(|name| (name.as_str(), &b""[..])).collect();
+    let archive = Builder::default().records(&records).file("a", b"").end();
+    let before = Allowance::default().metadata_bytes;
+    let mut allowance = Allowance::default();
+    let entries = read_archive(io::Cursor::new(&archive), &mut allowance).expect("an archive");
+    assert_eq!(entries[0].attributes.xattrs.len(), 100);
+    let held = entries[0].attributes.xattrs.len() * size_of::<(String, Vec<u8>)>() + size_of::<Entry>();
+    let charged = before - allowance.metadata_bytes;
+    assert!(charged >= held, "{charged} bytes are charged for {held}");
 }
 
 #[test]

@@ -13,6 +13,9 @@ pub(super) const MAX_LAYER_BYTES: u64 = 32 << 30;
 /// What all layers may be uncompressed, in bytes.
 pub(super) const MAX_CONTENT_BYTES: u64 = 64 << 30;
 
+/// What all layers may be as they are stored, in bytes: what does not compress becomes a little longer.
+pub(super) const MAX_STORED_BYTES: u64 = MAX_CONTENT_BYTES + (1 << 30);
+
 /// Up to here a layer may be compressed as well as it likes, in bytes.
 pub(super) const RATIO_FREE_BYTES: u64 = 1 << 30;
 
@@ -26,9 +29,20 @@ pub(super) const MAX_ENTRIES: usize = 500_000;
 /// the NUL.
 pub(super) const MAX_PATH_BYTES: usize = 4095;
 
-/// What the paths, the targets of links and the extended attributes of all layers may have together, in bytes. The
-/// largest images that people use have some 40 MB; a small archive of much the same again and again could fill the memory.
+/// What the entries of all layers may take in memory together, in bytes: paths, targets of links, extended attributes,
+/// and what holds them. The largest images that people use come to some 100 MB; a small archive of much the same again and
+/// again could fill the memory.
 pub(super) const MAX_METADATA_BYTES: usize = 256 << 20;
+
+/// What an entry takes beside its texts, in bytes: in a list, and as a file of the tree.
+pub(super) const ENTRY_BYTES: usize = 200;
+
+/// What an extended attribute takes beside its name and its value, in bytes: two texts of their own, each in a block of
+/// the allocator.
+pub(super) const XATTR_BYTES: usize = 100;
+
+// As many entries as there may be, of which each has a usual path.
+const _: () = assert!(MAX_ENTRIES * (ENTRY_BYTES + 100) < MAX_METADATA_BYTES);
 
 /// How deep directories may be nested.
 pub(super) const MAX_DEPTH: usize = 512;

@@ -140,7 +140,7 @@ pub(super) fn open_archive(
     let is_compressed = magic[..count].starts_with(&[0x1f, 0x8b]) || magic == [0x28, 0xb5, 0x2f, 0xfd];
     let archive = if is_compressed {
         progress.step(&format!("uncompressing {}", file.display()));
-        let spooled = spool(opened, length, &ContentAllowance::default(), scratch, progress);
+        let spooled = spool(opened, &ContentAllowance::of(length), scratch, progress);
         spooled.map_err(|source| OpenImageError::Uncompress { path: file.to_owned(), source })?.file
     } else {
         opened

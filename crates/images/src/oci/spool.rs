@@ -43,12 +43,12 @@ pub enum SpoolError {
         #[source]
         source: io::Error,
     },
-    /// It is longer than any layer, or compressed better than any.
-    #[error("{stored} bytes of it become more than {limit} bytes")]
+    /// It is compressed better than any, or all layers together are.
+    #[error("{stored} bytes of it and of the other layers become more than {limit} bytes")]
     Bomb {
-        /// How long it is as it is stored.
+        /// How long all layers are as they are stored.
         stored: u64,
-        /// How long it may be uncompressed.
+        /// How long they may be uncompressed.
         limit: u64,
     },
     /// All layers together are longer than those of any image.
@@ -73,38 +73,44 @@ impl SpoolError {
     }
 }
 
-/// What all layers of an image may be uncompressed, or what is left of it, in bytes.
+/// What all layers of an image may be uncompressed, or what is left of it, in bytes. It is one for all of them: five
+/// hundred layers that are a little too well compressed are as bad as one that is far too well.
 #[derive(Debug)]
-pub(super) struct ContentAllowance(AtomicU64);
-
-impl Default for ContentAllowance {
-    fn default() -> Self {
-        Self(AtomicU64::new(MAX_CONTENT_BYTES))
-    }
+pub(super) struct ContentAllowance {
+    left: AtomicU64,
+    stored: u64,
+    limit: u64,
 }
 
 impl ContentAllowance {
+    /// That of an image whose layers are stored in so many bytes.
+    pub(super) fn of(stored: u64) -> Self {
+        let limit = stored.saturating_mul(MAX_RATIO).clamp(RATIO_FREE_BYTES, MAX_CONTENT_BYTES);
+        Self { left: AtomicU64::new(limit), stored, limit }
+    }
+
     fn take(&self, bytes: u64) -> Result<(), SpoolError> {
-        let left = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(bytes));
-        left.map(drop).map_err(|_| SpoolError::TooLarge)
+        let take = |left: u64| left.checked_sub(bytes);
+        match self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take) {
+            Ok(_) => Ok(()),
+            Err(_) if self.limit == MAX_CONTENT_BYTES => Err(SpoolError::TooLarge),
+            Err(_) => Err(SpoolError::Bomb { stored: self.stored, limit: self.limit }),
+        }
     }
 }
 
-/// Uncompresses the layer in `stored`, which is `stored_bytes` long, to a file on the file system of `directory`.
+/// Uncompresses the layer in `stored` to a file on the file system of `directory`.
 pub(super) fn spool(
     stored: impl Read,
-    stored_bytes: u64,
     allowance: &ContentAllowance,
     directory: &Path,
     progress: &dyn Progress,
 ) -> Result<Spooled, SpoolError> {
     let failed = |source| SpoolError::Write { directory: directory.to_owned(), source };
-    let limit = stored_bytes.saturating_mul(MAX_RATIO).clamp(RATIO_FREE_BYTES, MAX_CONTENT_BYTES);
     let mut reader = decoder(BufReader::with_capacity(CHUNK_BYTES, stored)).map_err(SpoolError::Read)?;
     let mut file = tempfile::tempfile_in(directory).map_err(failed)?;
     let mut hasher = Sha256::new();
     let mut chunk = vec![0; CHUNK_BYTES];
-    let mut length = 0_u64;
     loop {
         let count = match reader.read(&mut chunk) {
             Ok(0) => break,
@@ -112,10 +118,6 @@ pub(super) fn spool(
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(error) => return Err(SpoolError::Read(error)),
         };
-        length += count as u64;
-        if length > limit {
-            return Err(SpoolError::Bomb { stored: stored_bytes, limit });
-        }
         allowance.take(count as u64)?;
         if progress.is_interrupted() {
             return Err(SpoolError::Interrupted);
@@ -200,12 +202,12 @@ mod tests {
     use crate::progress::Quiet;
 
     fn uncompressed(stored: &[u8]) -> Result<Vec<u8>, SpoolError> {
-        with_allowance(stored, &ContentAllowance::default())
+        with_allowance(stored, &ContentAllowance::of(stored.len() as u64))
     }
 
     fn with_allowance(stored: &[u8], allowance: &ContentAllowance) -> Result<Vec<u8>, SpoolError> {
         let directory = tempfile::tempdir().expect("temporary directory");
-        let spooled = spool(stored, stored.len() as u64, allowance, directory.path(), &Quiet)?;
+        let spooled = spool(stored, allowance, directory.path(), &Quiet)?;
         assert_eq!(std::fs::read_dir(directory.path()).expect("list").count(), 0, "it has no name");
         let mut bytes = Vec::new();
         (&spooled.file).read_to_end(&mut bytes).expect("it can be read");
@@ -259,11 +261,23 @@ mod tests {
 
     #[test]
     fn what_all_layers_become_is_bounded_while_it_is_written() {
-        let allowance = ContentAllowance(AtomicU64::new(5_000_000));
+        let left = AtomicU64::new(5_000_000);
+        let allowance = ContentAllowance { left, stored: 1 << 40, limit: MAX_CONTENT_BYTES };
         let layer = gzip(&vec![0; 2_000_000]);
         assert!(with_allowance(&layer, &allowance).is_ok());
         assert!(with_allowance(&layer, &allowance).is_ok());
         assert!(matches!(with_allowance(&layer, &allowance), Err(SpoolError::TooLarge)));
+    }
+
+    #[test]
+    fn layers_that_are_a_bomb_together_are_stopped_together() {
+        assert_eq!(ContentAllowance::of(0).limit, RATIO_FREE_BYTES);
+        assert_eq!(ContentAllowance::of(100 << 20).limit, MAX_RATIO * (100 << 20));
+        assert_eq!(ContentAllowance::of(u64::MAX).limit, MAX_CONTENT_BYTES);
+        // As many that each stay a little below what one alone may become.
+        let image = ContentAllowance::of(512 << 20 >> 9);
+        let refused = (0..512).find_map(|_| image.take(RATIO_FREE_BYTES - 1).err()).expect("a bomb");
+        assert!(matches!(refused, SpoolError::Bomb { limit: RATIO_FREE_BYTES, .. }), "{refused}");
     }
 
     #[test]

@@ -12,7 +12,7 @@ use super::customize::Step;
 use crate::digest::Sha256Digest;
 
 /// The longest note, in bytes. One is some 2 kB, mostly the digests of layers.
-const MAX_DETAILS_BYTES: u64 = 1 << 20;
+pub const MAX_DETAILS_BYTES: u64 = 1 << 20;
 
 /// How many variables an image's environment may have. Images have some ten.
 const MAX_VARIABLES: usize = 256;

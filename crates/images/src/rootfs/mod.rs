@@ -20,7 +20,9 @@ mod tree;
 pub use adopt::{AdoptImageError, adopt_image, copy_image};
 pub use create::{CreateRootfs, CreateRootfsError, create};
 pub use customize::{CustomizeRootfs, CustomizeRootfsError, Step, StepsFile, customize};
-pub use details::{ImageConfig, ReadDetailsError, RootfsDetails, RootfsSource, details_path};
+pub use details::{
+    ImageConfig, MAX_DETAILS_BYTES, ReadDetailsError, RootfsDetails, RootfsSource, details_path,
+};
 pub(crate) use filesystem::{IMAGE_TIME, IMAGE_UUID, ROOM_MIB};
 pub use filesystem::{InspectImageError, MakeFilesystemError, inspect};
 pub use inside::take_steps_inside;

@@ -12,9 +12,8 @@
 
 mod addresses;
 mod callback;
+mod clock;
 mod job;
-#[cfg(test)]
-mod kill_tests;
 mod ledger;
 mod runners;
 mod schema;
@@ -28,7 +27,6 @@ pub use addresses::{Network, ParseNetworkError};
 pub use callback::{Lookup, ParseSecretError, SigningSecret, SystemLookup};
 pub use service::{Jobs, signing_secret};
 pub use settings::{JobSettings, StartJobsError};
-pub use store::StoreError;
 
 pub(crate) use job::{IfInterrupted, Job, JobPage, JobState};
 pub(crate) use ledger::{Counts, Filter, Key, Viewer};

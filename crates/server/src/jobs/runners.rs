@@ -17,10 +17,11 @@ use super::{
     job::{Millis, now},
     ledger::{self, Claimed, End},
     service::Shared,
-    store::{Store, StoreError},
+    store::Store,
 };
 use crate::{
     error::ApiError,
+    keeper::NoAnswer,
     metrics::{Metrics, Recorded, Traces},
     trace::TraceId,
 };
@@ -36,6 +37,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// Before the file is asked again after it could not be.
 const PAUSE_AFTER_FAULT: Duration = Duration::from_secs(1);
+
+/// How many attempts to note an end fail for each that is logged: the disk that is full may be that of the log.
+const FAULTS_FOR_EACH_LOGGED: u32 = 60;
 
 /// How often it is looked for jobs that have expired.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
@@ -91,7 +95,8 @@ impl Runners {
             if stop.is_cancelled() {
                 return None;
             }
-            let found = self.store.ask(|connection| {
+            // Taken by a commit that came too late, it would run nowhere.
+            let found = self.store.ask_patiently(|connection| {
                 let claimed = ledger::claim(connection, now())?;
                 let next = if claimed.is_some() { None } else { ledger::next_turn(connection)? };
                 Ok((claimed, next))
@@ -189,13 +194,16 @@ impl Runners {
     /// Notes what an attempt came to, for as long as that takes: it is not to be lost for a disk that is full now.
     async fn settle(&self, claimed: &Claimed, attempted: Attempted) {
         let attempted = Arc::new(attempted);
-        loop {
+        for fault in 0_u32.. {
             match self.note(claimed, &attempted).await {
                 Ok(Some(state)) => return self.metrics.job_ended(state),
                 Ok(None) => return,
-                Err(error) => {
-                    tracing::error!(error = engine::chain(&error), "cannot note what has become of a job");
+                Err(error) if fault % FAULTS_FOR_EACH_LOGGED == 0 => {
+                    let hint = error.hint();
+                    let error = engine::chain(&error);
+                    tracing::error!(error, hint, "cannot note what has become of a job: it is tried again");
                 }
+                Err(_) => {}
             }
             tokio::select! {
                 () = tokio::time::sleep(PAUSE_AFTER_FAULT) => {}
@@ -210,7 +218,7 @@ impl Runners {
         &self,
         claimed: &Claimed,
         attempted: &Arc<Attempted>,
-    ) -> Result<Option<&'static str>, StoreError> {
+    ) -> Result<Option<&'static str>, NoAnswer> {
         let (id, attempt, refusals) = (claimed.id.clone(), claimed.attempt, claimed.refusals);
         let interruption = self.shared.interruption;
         let (noted, attempted) = (Arc::clone(attempted), Arc::clone(attempted));

@@ -23,10 +23,11 @@ use super::{
     ledger::{self, Acceptance, Bounds, Cancelled, Counts, Filter, Full, Interruption, Key, NewJob, Viewer},
     runners::{Runners, sweep},
     settings::{JobSettings, StartJobsError},
-    store::{Store, StoreError, connect},
+    store::{Store, connect},
 };
 use crate::{
     database::OpenError,
+    keeper::NoAnswer,
     metrics::{Metrics, Traces},
 };
 
@@ -146,8 +147,8 @@ pub(crate) enum AskError {
     #[error("E007: invalid request: Idempotency-Key: another request had it")]
     OtherBody,
     /// The file cannot be used.
-    #[error("E010: internal error: the jobs' database cannot be used")]
-    Store(#[from] StoreError),
+    #[error("E010: internal error: the jobs' database cannot be used{}", .0.reason())]
+    Store(#[from] NoAnswer),
 }
 
 impl Jobs {
@@ -160,7 +161,7 @@ impl Jobs {
     ) -> Result<Self, StartJobsError> {
         let path = settings.path.clone();
         let opened = tokio::task::spawn_blocking(move || Store::open(&path)).await;
-        let store = opened.map_err(|_| StoreError::Ended)??;
+        let store = opened.map_err(|_| NoAnswer::Ended)??;
         let interruption = Interruption { most: settings.reruns };
         let recovered = store.ask(move |connection| {
             let (was_running, secret) =
@@ -258,9 +259,10 @@ impl Jobs {
             let acceptance = ledger::accept(connection, &job, bounds, now())?;
             self::taken(connection, &Viewer::Owner(job.owner.clone()), acceptance)
         });
-        let taken = taken.await??;
+        let taken = taken.await;
+        // Also where there was no answer: it may have been taken all the same, a moment later.
         self.shared.turn.notify_one();
-        Ok(taken)
+        taken?
     }
 
     /// A job, now or when its state has changed.
@@ -269,7 +271,7 @@ impl Jobs {
         viewer: &Viewer,
         id: &str,
         wait: Duration,
-    ) -> Result<Option<Job>, StoreError> {
+    ) -> Result<Option<Job>, NoAnswer> {
         let waiting = Waiting { shared: &self.shared, id, watched: Some(self.shared.watch(id)) };
         let found = self.look(viewer, id).await?;
         let (Some(job), false) = (&found, wait.is_zero()) else { return Ok(found) };
@@ -288,18 +290,18 @@ impl Jobs {
         self.look(viewer, id).await
     }
 
-    async fn look(&self, viewer: &Viewer, id: &str) -> Result<Option<Job>, StoreError> {
+    async fn look(&self, viewer: &Viewer, id: &str) -> Result<Option<Job>, NoAnswer> {
         let (viewer, id) = (viewer.clone(), id.to_owned());
         self.store.ask(move |connection| ledger::job(connection, &viewer, &id)).await
     }
 
     /// Those that there are.
-    pub(crate) async fn list(&self, viewer: Viewer, filter: Filter) -> Result<JobPage, StoreError> {
+    pub(crate) async fn list(&self, viewer: Viewer, filter: Filter) -> Result<JobPage, NoAnswer> {
         self.store.ask(move |connection| ledger::list(connection, &viewer, &filter)).await
     }
 
     /// Cancels a job, or forgets one that has ended. Nothing where there is none.
-    pub(crate) async fn remove(&self, viewer: &Viewer, id: &str) -> Result<Option<Removed>, StoreError> {
+    pub(crate) async fn remove(&self, viewer: &Viewer, id: &str) -> Result<Option<Removed>, NoAnswer> {
         let (asked_by, asked_for) = (viewer.clone(), id.to_owned());
         let cancelled = self.store.ask(move |connection| {
             let cancelled = ledger::cancel(connection, &asked_by, &asked_for, now())?;
@@ -322,7 +324,7 @@ impl Jobs {
     }
 
     /// How many there are.
-    pub(crate) async fn counts(&self) -> Result<Counts, StoreError> {
+    pub(crate) async fn counts(&self) -> Result<Counts, NoAnswer> {
         self.store.ask(ledger::counts).await
     }
 

@@ -5,9 +5,9 @@ use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 use super::{
     addresses::Network,
     callback::{Lookup, SigningSecret, SystemLookup},
-    store::StoreError,
 };
 use crate::database::OpenError;
+use crate::keeper::NoAnswer;
 
 /// How jobs are kept and run.
 #[derive(Clone)]
@@ -79,7 +79,7 @@ pub enum StartJobsError {
     Open(#[from] OpenError),
     /// It cannot be read.
     #[error("cannot begin with the jobs that there are")]
-    Store(#[from] StoreError),
+    Store(#[from] NoAnswer),
     /// Callbacks cannot be sent.
     #[error("cannot make a client for callbacks")]
     Client(#[source] reqwest::Error),

@@ -5,26 +5,21 @@
 //!                            └─ fails ──▶ one for each, so that none suffers for another
 //! ```
 //!
-//! A batch is whatever is waiting: under load many share the price of a commit, which here is one of the disk.
+//! Batches are those of [`crate::keeper`]; the price of a commit is one of the disk here.
+//!
+//! Where the wall clock was set since the last transaction, the next one begins with moving the times in the file along, before
+//! anything is compared with them.
 
-use std::{
-    path::{Path, PathBuf},
-    sync::Arc,
-    thread::JoinHandle,
-    time::Duration,
-};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 use tokio::sync::{mpsc, oneshot};
 
-use super::schema::SCHEMA;
-use crate::database::{self, Durability, OpenError, empty_log};
-
-/// Questions that wait for the thread.
-const WAITING: usize = 1024;
-
-/// The most of them that share a transaction.
-const MAX_BATCH: usize = 256;
+use super::{clock::WallClock, ledger, schema::SCHEMA};
+use crate::{
+    database::{self, Durability, OpenError, empty_log},
+    keeper::{Keeper, NoAnswer, next_batch},
+};
 
 /// How long to wait for commands that have the file open. Each of them takes milliseconds.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -32,74 +27,21 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// How long a question waits for its answer: for the batch at work, and for its own, on a disk that is slow.
 const DEADLINE: Duration = Duration::from_secs(20);
 
-/// Why there is no answer. What was asked for may have been done all the same where that has come too late.
-#[derive(Clone, Debug, thiserror::Error)]
-pub enum StoreError {
-    /// The file cannot be read or written.
-    #[error("cannot use the jobs in {}", .path.display())]
-    Database {
-        /// The file.
-        path: Arc<Path>,
-        /// Why not.
-        #[source]
-        source: Arc<rusqlite::Error>,
-    },
-    /// Too many are asking.
-    #[error("no answer within {} s", DEADLINE.as_secs())]
-    Overloaded,
-    /// The thread has ended, which it does only by a fault of the program.
-    #[error("the thread that answers has ended")]
-    Ended,
-}
-
-impl StoreError {
-    /// What the operator can do about it.
-    pub fn hint(&self) -> Option<String> {
-        match self {
-            Self::Database { path, source } => database::hint(path, SCHEMA.loss, source),
-            Self::Overloaded => None,
-            Self::Ended => Some("restart the service".to_owned()),
-        }
-    }
-}
-
 /// Asks the thread. Clones ask the same one; the file is closed when the last is dropped.
 #[derive(Clone, Debug)]
 pub(super) struct Store {
-    connected: Arc<Connected>,
-}
-
-#[derive(Debug)]
-struct Connected {
-    /// Absent only while it is dropped.
-    questions: Option<mpsc::Sender<Box<dyn Question>>>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Drop for Connected {
-    fn drop(&mut self) {
-        self.questions = None;
-        if let Some(thread) = self.thread.take() {
-            // It has nothing left but to close the file. Had it panicked, nobody would be left to be told.
-            let _ = thread.join();
-        }
-    }
+    keeper: Arc<Keeper<Box<dyn Question>>>,
 }
 
 impl Store {
     /// Opens the file, and makes it where there is none. Blocks for as long as that takes.
     pub(super) fn open(path: &Path) -> Result<Self, OpenError> {
         let connection = connect(path)?;
-        let (questions, inbox) = mpsc::channel(WAITING);
-        let keeper = Keeper { connection, path: path.into(), inbox };
-        let thread = std::thread::Builder::new().name("jobs".to_owned()).spawn(move || keeper.run());
-        let thread = thread.map_err(|source| OpenError::Thread {
-            what: SCHEMA.what,
-            path: PathBuf::from(path),
-            source,
+        let keeper = Keeper::start("jobs", &SCHEMA, path, DEADLINE, |inbox| {
+            let worker = Worker { connection, path: path.into(), inbox, clock: WallClock::now() };
+            Ok(move || worker.run())
         })?;
-        let connected = Connected { questions: Some(questions), thread: Some(thread) };
-        Ok(Self { connected: Arc::new(connected) })
+        Ok(Self { keeper: Arc::new(keeper) })
     }
 
     /// Has `work` done as a part of a transaction, and gives what it has found once that is on disk. It may be done again
@@ -107,15 +49,17 @@ impl Store {
     pub(super) async fn ask<T: Send + 'static>(
         &self,
         work: impl FnMut(&Connection) -> rusqlite::Result<T> + Send + 'static,
-    ) -> Result<T, StoreError> {
-        let questions = self.connected.questions.as_ref().ok_or(StoreError::Ended)?;
-        let (reply, answer) = oneshot::channel();
-        let asked = Asked { work, found: None, reply };
-        let answered = async {
-            questions.send(Box::new(asked)).await.map_err(|_| StoreError::Ended)?;
-            answer.await.map_err(|_| StoreError::Ended)?
-        };
-        tokio::time::timeout(DEADLINE, answered).await.unwrap_or(Err(StoreError::Overloaded))
+    ) -> Result<T, NoAnswer> {
+        self.keeper.ask(|reply| Box::new(Asked { work, found: None, reply }) as Box<dyn Question>).await?
+    }
+
+    /// The same, for as long as it takes: of what must not be done without somebody who knows that it was, as taking a job is.
+    pub(super) async fn ask_patiently<T: Send + 'static>(
+        &self,
+        work: impl FnMut(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, NoAnswer> {
+        let question = |reply| Box::new(Asked { work, found: None, reply }) as Box<dyn Question>;
+        self.keeper.ask_patiently(question).await?
     }
 }
 
@@ -129,13 +73,13 @@ trait Question: Send {
     fn is_abandoned(&self) -> bool;
     fn perform(&mut self, transaction: &Transaction<'_>) -> rusqlite::Result<()>;
     /// What it has found holds if the transaction does.
-    fn answer(self: Box<Self>, committed: Result<(), StoreError>);
+    fn answer(self: Box<Self>, committed: Result<(), NoAnswer>);
 }
 
 struct Asked<F, T> {
     work: F,
     found: Option<T>,
-    reply: oneshot::Sender<Result<T, StoreError>>,
+    reply: oneshot::Sender<Result<T, NoAnswer>>,
 }
 
 impl<T: Send, F: FnMut(&Connection) -> rusqlite::Result<T> + Send> Question for Asked<F, T> {
@@ -148,30 +92,26 @@ impl<T: Send, F: FnMut(&Connection) -> rusqlite::Result<T> + Send> Question for 
         Ok(())
     }
 
-    fn answer(self: Box<Self>, committed: Result<(), StoreError>) {
+    fn answer(self: Box<Self>, committed: Result<(), NoAnswer>) {
         let Self { found, reply, .. } = *self;
-        let answer = committed.and_then(|()| found.ok_or(StoreError::Ended));
+        let answer = committed.and_then(|()| found.ok_or(NoAnswer::Ended));
         // Whoever has gone away meanwhile finds it in the file.
         let _ = reply.send(answer);
     }
 }
 
-struct Keeper {
+struct Worker {
     connection: Connection,
     path: Arc<Path>,
     inbox: mpsc::Receiver<Box<dyn Question>>,
+    /// As it was at the last transaction that was committed.
+    clock: WallClock,
 }
 
-impl Keeper {
+impl Worker {
     /// Until nobody can ask any more.
     fn run(mut self) {
-        while let Some(first) = self.inbox.blocking_recv() {
-            let mut batch = vec![first];
-            while batch.len() < MAX_BATCH
-                && let Ok(next) = self.inbox.try_recv()
-            {
-                batch.push(next);
-            }
+        while let Some(mut batch) = next_batch(&mut self.inbox) {
             batch.retain(|question| !question.is_abandoned());
             self.serve(batch);
         }
@@ -188,10 +128,7 @@ impl Keeper {
             let mut alone = [question];
             let done = self.perform(&mut alone);
             let [question] = alone;
-            question.answer(done.map_err(|source| StoreError::Database {
-                path: Arc::clone(&self.path),
-                source: Arc::new(source),
-            }));
+            question.answer(done.map_err(|source| NoAnswer::failed(&SCHEMA, &self.path, source)));
         }
     }
 
@@ -204,10 +141,24 @@ impl Keeper {
     }
 
     fn transact(&mut self, batch: &mut [Box<dyn Question>]) -> rusqlite::Result<()> {
-        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        for question in batch {
-            question.perform(&transaction)?;
+        loop {
+            let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let clock = WallClock::now();
+            if let Some(jump) = self.clock.jump_until(clock) {
+                tracing::warn!(seconds = jump / 1000, "the clock was set: the times of jobs are moved along");
+                ledger::shift(&transaction, jump)?;
+            }
+            for question in batch.iter_mut() {
+                question.perform(&transaction)?;
+            }
+            let after = WallClock::now();
+            // Set in the middle: some would be done by one time, some by the other.
+            if clock.jump_until(after).is_some() {
+                continue;
+            }
+            transaction.commit()?;
+            self.clock = after;
+            return Ok(());
         }
-        transaction.commit()
     }
 }

@@ -18,7 +18,11 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use utoipa::{IntoParams, ToSchema};
 
-use super::{bad_query, run::check_policy};
+use super::{
+    bad_query,
+    run::check_policy,
+    wait::{Wait, wait},
+};
 use crate::{
     administrator::{invalid, no_site_of_others},
     body::Received,
@@ -36,9 +40,6 @@ const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 /// The longest key, in bytes.
 const MAX_KEY_BYTES: usize = 255;
-
-/// How long a change may be waited for, in seconds: less than what proxies give an answer.
-const MAX_WAIT_SECONDS: u64 = 60;
 
 /// The most jobs of one page of a list.
 const MAX_PAGE: u32 = 1000;
@@ -302,12 +303,6 @@ pub(super) async fn list(
     }
 }
 
-/// How one is asked for.
-#[derive(Deserialize)]
-pub(super) struct Wait {
-    wait: Option<u64>,
-}
-
 /// Shows a job with its result, at once or when its state has changed.
 #[utoipa::path(
     get,
@@ -336,13 +331,9 @@ pub(super) async fn one(
     query: Result<Query<Wait>, QueryRejection>,
 ) -> Response {
     let answer = async {
-        let Query(Wait { wait }) = query.map_err(bad_query)?;
-        let wait = wait.unwrap_or_default();
-        if wait > MAX_WAIT_SECONDS {
-            return Err(invalid("wait", format_args!("at most {MAX_WAIT_SECONDS} seconds")));
-        }
+        let wait = wait(query)?;
         let (Path(id), jobs) = (id.map_err(|_| unknown())?, jobs(&shared)?);
-        jobs.get(&asker.viewer(), &id, Duration::from_secs(wait)).await?.ok_or_else(unknown)
+        jobs.get(&asker.viewer(), &id, wait).await?.ok_or_else(unknown)
     };
     match answer.await {
         Ok(job) => Json(job).into_response(),

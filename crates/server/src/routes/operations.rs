@@ -1,7 +1,5 @@
 //! `/api/v1/operations`: what was asked for, followed and cancelled.
 
-use std::time::Duration;
-
 use axum::{
     Json,
     extract::{
@@ -11,17 +9,14 @@ use axum::{
     http::{HeaderValue, StatusCode, header::LOCATION},
     response::{IntoResponse as _, Response},
 };
-use serde::Deserialize;
 
+use super::wait::{Wait, wait};
 use crate::{
-    administrator::{Administrator, invalid},
+    administrator::Administrator,
     error::ApiError,
     operations::{Operation, OperationSummary},
     types::{AdministratorsRefused, Failed},
 };
-
-/// How long a change may be waited for, in seconds: less than what proxies give an answer.
-const MAX_WAIT_SECONDS: u64 = 60;
 
 /// Lists the operations that are known, newest first: those that wait or run, and the last hundred that have ended.
 #[utoipa::path(
@@ -36,12 +31,6 @@ const MAX_WAIT_SECONDS: u64 = 60;
 )]
 pub(super) async fn list(administrator: Administrator) -> Response {
     Json(administrator.operations.list()).into_response()
-}
-
-/// How one is asked for.
-#[derive(Deserialize)]
-pub(super) struct Wait {
-    wait: Option<u64>,
 }
 
 /// Shows an operation, at once or when it has changed.
@@ -68,17 +57,10 @@ pub(super) async fn one(
     query: Result<Query<Wait>, QueryRejection>,
 ) -> Response {
     let answer = async {
-        let Query(Wait { wait }) = query.map_err(super::bad_query)?;
-        let seconds = wait.unwrap_or_default();
-        if seconds > MAX_WAIT_SECONDS {
-            return Err(invalid("wait", format_args!("at most {MAX_WAIT_SECONDS} seconds")));
-        }
+        let wait = wait(query)?;
         let Path(id) = id.map_err(|_| unknown())?;
         let operations = &administrator.operations;
-        let operation = match seconds {
-            0 => operations.get(&id),
-            seconds => operations.wait(&id, Duration::from_secs(seconds)).await,
-        };
+        let operation = if wait.is_zero() { operations.get(&id) } else { operations.wait(&id, wait).await };
         Ok(Json(operation.ok_or_else(unknown)?).into_response())
     };
     administrator.respond(answer.await)

@@ -3,16 +3,10 @@
 //! Every question goes through a bounded channel to the [worker](super::worker), and has a deadline. Whatever cannot be
 //! found out or counted is refused.
 
-use std::{
-    path::{Path, PathBuf},
-    sync::Arc,
-    thread::JoinHandle,
-    time::Duration,
-};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use rusqlite::Connection;
 use store::Language;
-use tokio::sync::{mpsc, oneshot};
 
 use super::{
     grant::{Grant, NotAllowed},
@@ -22,11 +16,9 @@ use super::{
 };
 use crate::{
     database::{self, Durability, OpenError},
+    keeper::{Keeper, NoAnswer},
     tokens::SCHEMA,
 };
-
-/// Questions that wait for the worker. More than any service answers within the deadline would be answered too late.
-const WAITING: usize = 1024;
 
 /// How long the worker waits for commands that are writing. Each of them takes milliseconds.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -37,25 +29,7 @@ const DEADLINE: Duration = Duration::from_secs(5);
 /// Judges requests. Clones are the same one; the file is closed when the last is dropped, with all its [permits](Permit).
 #[derive(Clone, Debug)]
 pub struct Authority {
-    connected: Arc<Connected>,
-}
-
-/// The worker's thread, which ends when nobody can ask any more.
-#[derive(Debug)]
-struct Connected {
-    /// Absent only while it is dropped.
-    questions: Option<mpsc::Sender<Message>>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Drop for Connected {
-    fn drop(&mut self) {
-        self.questions = None;
-        if let Some(thread) = self.thread.take() {
-            // It has nothing left but to close the file. Had it panicked, nobody would be left to be told.
-            let _ = thread.join();
-        }
-    }
+    worker: Arc<Keeper<Message>>,
 }
 
 /// Somebody with a valid token.
@@ -102,7 +76,7 @@ pub enum AuthError {
     Invalid,
     /// It cannot be found out.
     #[error("the access token cannot be checked")]
-    Unavailable(#[source] AuthorityError),
+    Unavailable(#[source] NoAnswer),
 }
 
 /// Why a request is not let in.
@@ -116,38 +90,7 @@ pub enum AdmitError {
     Invalid,
     /// It cannot be counted.
     #[error("the request cannot be counted")]
-    Unavailable(#[source] AuthorityError),
-}
-
-/// Why there is no answer. The request is refused: nothing is let in that is not counted.
-#[derive(Clone, Debug, thiserror::Error)]
-pub enum AuthorityError {
-    /// The file cannot be read or written.
-    #[error("cannot use the tokens in {}", .path.display())]
-    Database {
-        /// The file.
-        path: Arc<Path>,
-        /// Why not.
-        #[source]
-        source: Arc<rusqlite::Error>,
-    },
-    /// Too many are asking.
-    #[error("no answer within {} s", DEADLINE.as_secs())]
-    Overloaded,
-    /// The worker has ended, which it does only by a fault of the program.
-    #[error("the thread that answers has ended")]
-    Ended,
-}
-
-impl AuthorityError {
-    /// What the operator can do about it.
-    pub fn hint(&self) -> Option<String> {
-        match self {
-            Self::Database { path, source } => database::hint(path, SCHEMA.loss, source),
-            Self::Overloaded => None,
-            Self::Ended => Some("restart the service".to_owned()),
-        }
-    }
+    Unavailable(#[source] NoAnswer),
 }
 
 impl Authority {
@@ -163,15 +106,12 @@ impl Authority {
         path: &Path,
         clock: impl Fn() -> Moment + Send + 'static,
     ) -> Result<Self, OpenError> {
-        let failed = |source| SCHEMA.failed(path, source);
-        let (questions, inbox) = mpsc::channel(WAITING);
-        let worker = Worker::new(connection, path, Box::new(clock), inbox).map_err(failed)?;
-        let thread = std::thread::Builder::new()
-            .name("tokens".to_owned())
-            .spawn(move || worker.run())
-            .map_err(|source| OpenError::Thread { what: SCHEMA.what, path: PathBuf::from(path), source })?;
-        let connected = Connected { questions: Some(questions), thread: Some(thread) };
-        Ok(Self { connected: Arc::new(connected) })
+        let worker = Keeper::start("tokens", &SCHEMA, path, DEADLINE, |inbox| {
+            let worker = Worker::new(connection, path, Box::new(clock), inbox);
+            let worker = worker.map_err(|source| SCHEMA.failed(path, source))?;
+            Ok(move || worker.run())
+        })?;
+        Ok(Self { worker: Arc::new(worker) })
     }
 
     /// Finds out who is asking, by the token that a request came with. Counts nothing.
@@ -181,7 +121,8 @@ impl Authority {
     pub async fn authenticate(&self, presented: Option<&str>) -> Result<Caller, AuthError> {
         let presented = presented.filter(|text| !text.is_empty()).ok_or(AuthError::Missing)?;
         let presented = PresentedToken::parse(presented).ok_or(AuthError::Invalid)?;
-        self.ask(|reply| Message::Authenticate(Authentication { presented, reply }))
+        self.worker
+            .ask(|reply| Message::Authenticate(Authentication { presented, reply }))
             .await
             .map_err(AuthError::Unavailable)?
     }
@@ -191,23 +132,11 @@ impl Authority {
     pub async fn admit(&self, caller: &Caller, executions: u32) -> Result<Permit, AdmitError> {
         let token = caller.id.clone();
         let Allowance { running, day } = self
+            .worker
             .ask(|reply| Message::Admit(Admission { token, executions, reply }))
             .await
             .map_err(AdmitError::Unavailable)??;
         Ok(Permit { _running: running, token: caller.id.clone(), executions, day, authority: self.clone() })
-    }
-
-    async fn ask<T>(
-        &self,
-        question: impl FnOnce(oneshot::Sender<T>) -> Message,
-    ) -> Result<T, AuthorityError> {
-        let questions = self.connected.questions.as_ref().ok_or(AuthorityError::Ended)?;
-        let (reply, answer) = oneshot::channel();
-        let answered = async {
-            questions.send(question(reply)).await.map_err(|_| AuthorityError::Ended)?;
-            answer.await.map_err(|_| AuthorityError::Ended)
-        };
-        tokio::time::timeout(DEADLINE, answered).await.unwrap_or(Err(AuthorityError::Overloaded))
     }
 }
 
@@ -232,11 +161,11 @@ pub struct Permit {
 
 impl Permit {
     /// Takes back the executions that were counted, of a request that was never run. It still counts for the rate.
-    pub async fn refund(self) -> Result<(), AuthorityError> {
+    pub async fn refund(self) -> Result<(), NoAnswer> {
         if self.executions == 0 {
             return Ok(());
         }
         let (token, day, executions) = (self.token.clone(), self.day, self.executions);
-        self.authority.ask(|reply| Message::Refund(Refund { token, day, executions, reply })).await?
+        self.authority.worker.ask(|reply| Message::Refund(Refund { token, day, executions, reply })).await?
     }
 }

@@ -15,8 +15,7 @@ use proptest::prelude::*;
 use rusqlite::Connection;
 
 use super::{
-    AdmitError, AuthError, Authority, AuthorityError, Caller, Grant, Permit, QuotaExceeded, Register,
-    quota::Moment,
+    AdmitError, AuthError, Authority, Caller, Grant, Permit, QuotaExceeded, Register, quota::Moment,
 };
 use crate::{
     database::{self, Durability},
@@ -97,7 +96,7 @@ async fn admitted(authority: &Authority, caller: &Caller, attempts: usize) -> us
 }
 
 fn is_unavailable(admission: &Result<Permit, AdmitError>) -> bool {
-    matches!(admission, Err(AdmitError::Unavailable(AuthorityError::Database { .. })))
+    matches!(admission, Err(AdmitError::Unavailable(crate::NoAnswer::Database { .. })))
 }
 
 #[tokio::test]

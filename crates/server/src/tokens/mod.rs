@@ -24,7 +24,7 @@ mod text;
 mod worker;
 
 pub use crate::database::OpenError;
-pub use authority::{AdmitError, AuthError, Authority, AuthorityError, Caller, Permit};
+pub use authority::{AdmitError, AuthError, Authority, Caller, Permit};
 pub use grant::{Grant, NotAllowed, ParseNameError, ParseRateError, Rate, RatePeriod, TokenName};
 pub use quota::QuotaExceeded;
 pub use register::{

@@ -5,7 +5,7 @@
 //!                      └─▶ refunds, admissions: one transaction for all of them ─▶ committed ─▶ answered
 //! ```
 //!
-//! A batch is whatever is waiting: alone, a request waits for nobody, and under load many share the price of a commit.
+//! Batches are those of [`crate::keeper`].
 
 use std::{
     collections::HashMap,
@@ -20,17 +20,18 @@ use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
-    authority::{AdmitError, Allowance, AuthError, AuthorityError, Caller},
+    authority::{AdmitError, Allowance, AuthError, Caller},
     grant::Grant,
     ledger,
     quota::{Moment, QuotaExceeded},
     register::{StoredToken, TokenState, stored_tokens},
     text::{PresentedToken, SecretHash, TokenId},
 };
-use crate::database::empty_log;
-
-/// The most questions that share a transaction: some milliseconds' worth.
-const MAX_BATCH: usize = 256;
+use crate::{
+    database::empty_log,
+    keeper::{NoAnswer, next_batch},
+    tokens::SCHEMA,
+};
 
 /// Who is it?
 pub(super) struct Authentication {
@@ -50,7 +51,7 @@ pub(super) struct Refund {
     pub(super) token: TokenId,
     pub(super) day: i64,
     pub(super) executions: u32,
-    pub(super) reply: oneshot::Sender<Result<(), AuthorityError>>,
+    pub(super) reply: oneshot::Sender<Result<(), NoAnswer>>,
 }
 
 /// What the worker is asked.
@@ -113,13 +114,7 @@ impl Worker {
 
     /// Until nobody can ask any more.
     pub(super) fn run(mut self) {
-        while let Some(first) = self.inbox.blocking_recv() {
-            let mut batch = vec![first];
-            while batch.len() < MAX_BATCH
-                && let Ok(next) = self.inbox.try_recv()
-            {
-                batch.push(next);
-            }
+        while let Some(batch) = next_batch(&mut self.inbox) {
             self.serve(batch);
         }
     }
@@ -202,12 +197,12 @@ impl Worker {
         Ok(verdicts)
     }
 
-    fn failed(&self, error: rusqlite::Error) -> AuthorityError {
-        AuthorityError::Database { path: Arc::clone(&self.path), source: Arc::new(error) }
+    fn failed(&self, error: rusqlite::Error) -> NoAnswer {
+        NoAnswer::failed(&SCHEMA, &self.path, error)
     }
 }
 
-fn refuse(admissions: Vec<Admission>, refunds: Vec<Refund>, error: &AuthorityError) {
+fn refuse(admissions: Vec<Admission>, refunds: Vec<Refund>, error: &NoAnswer) {
     for admission in admissions {
         let _ = admission.reply.send(Err(AdmitError::Unavailable(error.clone())));
     }
@@ -271,7 +266,7 @@ impl KnownTokens {
         &self,
         presented: &PresentedToken,
         now: Moment,
-        outage: Option<&AuthorityError>,
+        outage: Option<&NoAnswer>,
     ) -> Result<Caller, AuthError> {
         let known = self.tokens.get(&presented.id);
         let secret = known.map_or(&SecretHash::OF_NOBODY, |known| &known.stored.secret);

@@ -6,9 +6,9 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use futures_util::TryStreamExt as _;
+use futures_util::{Stream, TryStreamExt as _};
 use object_store::{
-    ClientOptions, ObjectMeta, ObjectStore, ObjectStoreExt as _, RetryConfig,
+    ClientOptions, ObjectStore, ObjectStoreExt as _, RetryConfig,
     aws::{AmazonS3Builder, AmazonS3ConfigKey},
     local::LocalFileSystem,
     path::Path as ObjectPath,
@@ -27,8 +27,17 @@ const ANSWER_PATIENCE: Duration = Duration::from_secs(10);
 /// The slowest sending that is waited for, in bytes for each second: 8 MiB take two minutes.
 const SLOWEST_BYTES_PER_SECOND: u64 = 64 << 10;
 
+/// The slowest receiving that is waited for, in bytes for each second. Several objects come at a time.
+const SLOWEST_RECEIVED_BYTES_PER_SECOND: u64 = 16 << 10;
+
+/// How long a whole listing may take.
+const LISTING_PATIENCE: Duration = Duration::from_secs(120);
+
 /// The most objects that a listing looks at. Each is a version of an image or a kind of host.
 const MAX_LISTED: usize = 10_000;
+
+/// The longest name of an object in S3, in bytes.
+const MAX_NAME_BYTES: usize = 1024;
 
 /// Where a bucket is and how to get in.
 #[derive(Clone, Debug)]
@@ -197,18 +206,8 @@ impl Bucket {
         let announced = found.meta.size;
         let length = usize::try_from(announced).ok().filter(|length| *length <= limit);
         let Some(length) = length else { return Err(Fault::TooLarge { limit: limit as u64 }) };
-        let mut bytes = BytesMut::with_capacity(length);
-        let mut pieces = found.into_stream();
-        while let Some(piece) = in_time(ANSWER_PATIENCE, pieces.try_next()).await? {
-            if bytes.len() + piece.len() > length {
-                return Err(Fault::TooLarge { limit: announced });
-            }
-            bytes.extend_from_slice(&piece);
-        }
-        if bytes.len() < length {
-            return Err(Fault::Short { got: bytes.len() as u64, announced });
-        }
-        Ok(bytes.freeze())
+        let patience = ANSWER_PATIENCE + Duration::from_secs(announced / SLOWEST_RECEIVED_BYTES_PER_SECOND);
+        collect(found.into_stream(), length, patience).await
     }
 
     /// Puts an object there, in the place of one that may be there. Nobody sees a part of it.
@@ -226,29 +225,39 @@ impl Bucket {
         let prefix = self.prefixed(folder);
         let found = self
             .attempts("list", folder, || async {
-                let mut listing = self.store.list(Some(&prefix));
-                let mut found: Vec<ObjectMeta> = Vec::new();
-                while let Some(object) = in_time(ANSWER_PATIENCE, listing.try_next()).await? {
-                    if found.len() == MAX_LISTED {
-                        return Err(Fault::TooLarge { limit: MAX_LISTED as u64 });
-                    }
-                    found.push(object);
-                }
-                Ok(found)
+                let listing = self.whole_listing(&prefix);
+                tokio::time::timeout(LISTING_PATIENCE, listing)
+                    .await
+                    .unwrap_or(Err(Fault::Silent { patience: LISTING_PATIENCE }))
             })
             .await;
         let found = match found {
             Err(error) if error.is_missing() => return Ok(Vec::new()),
             found => found?,
         };
+        Ok(found)
+    }
+
+    async fn whole_listing(&self, prefix: &ObjectPath) -> Result<Vec<Listed>, Fault> {
         let own = self.prefixed("").to_string();
-        let listed = found.into_iter().filter_map(|object| {
-            let name = object.location.to_string();
-            let name = name.strip_prefix(&own)?.trim_start_matches('/').to_owned();
+        let mut listing = self.store.list(Some(prefix));
+        let (mut found, mut count) = (Vec::new(), 0);
+        while let Some(object) = in_time(ANSWER_PATIENCE, listing.try_next()).await? {
+            if count == MAX_LISTED {
+                return Err(Fault::TooLarge { limit: MAX_LISTED as u64 });
+            }
+            count += 1;
+            let name = object.location.as_ref();
+            // Longer ones are none of ours, and ten thousand of them would fill the memory.
+            if name.len() > MAX_NAME_BYTES {
+                continue;
+            }
+            let Some(name) = name.strip_prefix(&own) else { continue };
+            let name = name.trim_start_matches('/').to_owned();
             let modified_unix = u64::try_from(object.last_modified.timestamp()).unwrap_or_default();
-            Some(Listed { name, modified_unix, modified: object.last_modified.into() })
-        });
-        Ok(listed.collect())
+            found.push(Listed { name, modified_unix, modified: object.last_modified.into() });
+        }
+        Ok(found)
     }
 
     /// An object's address, to be shown.
@@ -295,6 +304,30 @@ impl Bucket {
             }
         }
     }
+}
+
+/// All pieces, which must be `length` bytes together. Who sends a byte now and then is never silent: all of it has a
+/// deadline as well.
+async fn collect(
+    mut pieces: impl Stream<Item = object_store::Result<Bytes>> + Unpin,
+    length: usize,
+    patience: Duration,
+) -> Result<Bytes, Fault> {
+    let announced = length as u64;
+    let receiving = async {
+        let mut bytes = BytesMut::with_capacity(length);
+        while let Some(piece) = in_time(ANSWER_PATIENCE, pieces.try_next()).await? {
+            if bytes.len() + piece.len() > length {
+                return Err(Fault::TooLarge { limit: announced });
+            }
+            bytes.extend_from_slice(&piece);
+        }
+        if bytes.len() < length {
+            return Err(Fault::Short { got: bytes.len() as u64, announced });
+        }
+        Ok(bytes.freeze())
+    };
+    tokio::time::timeout(patience, receiving).await.unwrap_or(Err(Fault::Silent { patience }))
 }
 
 async fn in_time<T>(
@@ -356,3 +389,7 @@ fn builder(name: &str, settings: &BucketSettings) -> AmazonS3Builder {
 }
 
 const _: () = assert!(chunk::MAX_STORED_BYTES < 16 << 20);
+
+#[cfg(test)]
+#[path = "bucket_tests.rs"]
+mod tests;

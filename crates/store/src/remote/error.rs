@@ -2,7 +2,7 @@
 
 use std::{error::Error as StdError, io, time::Duration};
 
-use super::transport::{NoCredentials, Refused};
+use super::transport::{AnswerTooLong, NoCredentials, Refused};
 
 /// A request to a bucket failed.
 #[derive(Debug, thiserror::Error)]
@@ -109,6 +109,9 @@ impl Fault {
                 } else {
                     Self::Refused(Box::new(refused.clone()))
                 };
+            }
+            if this.is::<AnswerTooLong>() {
+                return Self::TooLarge { limit: AnswerTooLong::LIMIT };
             }
             if let Some(NoCredentials { cause }) = this.downcast_ref() {
                 return Self::Credentials { cause: cause.clone() };

@@ -12,7 +12,7 @@ use images::{Sha256Digest, Sha256Hasher};
 
 use crate::{
     Language,
-    snapshot::{Manifest, Size},
+    snapshot::{Current, HostRecord, KernelRecord, Manifest, Size},
 };
 
 /// The folder of image manifests.
@@ -57,7 +57,16 @@ const KEY_DIGITS: usize = 16;
 impl HostKey {
     /// The kind of host for which a snapshot is.
     pub(super) fn of(manifest: &Manifest) -> Self {
-        let (host, kernel) = (&manifest.host, &manifest.kernel);
+        Self::made_of(&manifest.host, manifest.protocol_generation, &manifest.kernel)
+    }
+
+    /// This host's own kind; nothing where it has no kernel.
+    pub(super) fn of_current(current: &Current) -> Option<Self> {
+        let kernel = current.kernel.as_ref()?;
+        Some(Self::made_of(&current.host, current.protocol_generation, kernel))
+    }
+
+    fn made_of(host: &HostRecord, protocol_generation: u32, kernel: &KernelRecord) -> Self {
         let mut hasher = Sha256Hasher::default();
         for part in [
             host.vmm.as_str(),
@@ -65,7 +74,7 @@ impl HostKey {
             &host.acceleration,
             &host.cpu,
             &host.tsc_mhz.map(|mhz| mhz.to_string()).unwrap_or_default(),
-            &manifest.protocol_generation.to_string(),
+            &protocol_generation.to_string(),
             kernel.vmlinux.as_str(),
             kernel.initramfs.as_str(),
         ] {

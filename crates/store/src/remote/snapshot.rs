@@ -220,11 +220,14 @@ pub async fn download_snapshot(
             }
         }
         let downloads = data.downloads();
-        let state = Partial::take(&downloads, &manifest.device_state, progress).await?;
-        let Taken::Partial(state) = state else { continue };
-        let memory = Partial::take(&downloads, &manifest.memory, progress).await?;
+        let (state, memory) = (&manifest.device_state, &manifest.memory);
+        // In the order of their digests: two commands, one's state being the other's memory, would wait for each other.
+        let is_state_first = state.sha256 < memory.sha256;
+        let (first, second) = if is_state_first { (state, memory) } else { (memory, state) };
+        let Taken::Partial(first) = Partial::take(&downloads, first, progress).await? else { continue };
         // Whoever has finished it meanwhile has put it there.
-        let Taken::Partial(memory) = memory else { continue };
+        let Taken::Partial(second) = Partial::take(&downloads, second, progress).await? else { continue };
+        let (state, memory) = if is_state_first { (first, second) } else { (second, first) };
         progress.step(&format!("downloading the device state of {language} {size}"));
         let state = receive(bucket, state, &remote.device_state, progress).await?;
         progress.step(&format!("downloading the memory of {language} {size}"));
@@ -247,7 +250,10 @@ fn another_image(data: &DataDirectory, manifest: &Manifest) -> DownloadError {
     DownloadError::OtherImage { path: data.image(language), hint }
 }
 
-/// The newest that fits the host, and of those one that fits the image that is there, if any does.
+/// How many snapshots are looked at to find one that fits. There are a handful of kinds of hosts.
+const MAX_CANDIDATES: usize = 32;
+
+/// The one of this very kind of host, or the newest that fits it, and of those one that fits the image that is there, if any does.
 async fn choose(
     bucket: &Bucket,
     wanted: &Wanted,
@@ -257,7 +263,10 @@ async fn choose(
     let (address, language, size) = (bucket.address().to_string(), language.clone(), *size);
     let mut found = find_all(bucket, Some(&language)).await?;
     found.retain(|found| found.language == language && found.size == size);
-    found.sort_by_key(|found| std::cmp::Reverse(found.modified));
+    // Almost always the one of this very kind of host is it. Whoever may write to the bucket could put thousands before it.
+    let own = HostKey::of_current(current);
+    found.sort_by_key(|found| (Some(&found.key) != own.as_ref(), std::cmp::Reverse(found.modified)));
+    found.truncate(MAX_CANDIDATES);
     let (mut of_other_image, mut nearest, mut unusable) = (None, None, None);
     let count = found.len();
     for found in found {

@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::BytesMut;
 use futures_util::StreamExt as _;
 use object_store::{
     ClientOptions,
@@ -19,6 +20,9 @@ use crate::snapshot::manifest::is_showable;
 
 /// How much of a refusal's text is looked at, in bytes.
 const MAX_REFUSAL_BYTES: usize = 64 << 10;
+
+/// The longest answer that is no object, in bytes: a page of a listing has a thousand names of a kilobyte at most.
+const MAX_ANSWER_BYTES: usize = 16 << 20;
 
 /// How much of a text of the server is shown.
 const MAX_SHOWN_CHARACTERS: usize = 200;
@@ -61,12 +65,15 @@ struct Observed(HttpClient);
 impl HttpService for Observed {
     async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
         let asks_for_credentials = !is_signed(&request);
+        let is_get = request.method().as_str() == "GET";
+        let is_object = is_get && !asks_for_credentials && request.uri().query().is_none();
         let failed = |error: HttpError| {
             if asks_for_credentials { NoCredentials::because(innermost(&error)) } else { error }
         };
         let response = self.0.execute(request).await.map_err(failed)?;
         if response.status().is_success() {
-            return Ok(response);
+            // Objects come in pieces, and who reads them counts. All else is taken whole by the object store, however long.
+            return if is_object { Ok(response) } else { bounded(response).await };
         }
         let refused = refusal(response).await;
         if asks_for_credentials {
@@ -75,6 +82,32 @@ impl HttpService for Observed {
         // "Unknown" is what nobody beneath us tries again.
         Err(HttpError::new(HttpErrorKind::Unknown, refused))
     }
+}
+
+/// An answer is longer than any.
+#[derive(Debug, thiserror::Error)]
+#[error("the answer is longer than {MAX_ANSWER_BYTES} bytes")]
+pub(super) struct AnswerTooLong;
+
+impl AnswerTooLong {
+    /// How long it may be.
+    pub(super) const LIMIT: u64 = MAX_ANSWER_BYTES as u64;
+}
+
+/// The same answer, which is no longer than any.
+async fn bounded(response: HttpResponse) -> Result<HttpResponse, HttpError> {
+    let (head, body) = response.into_parts();
+    let mut text = BytesMut::new();
+    // What length is announced does not matter: nothing is allocated for it.
+    let mut pieces = body.bytes_stream();
+    while let Some(piece) = pieces.next().await {
+        let piece = piece?;
+        if text.len() + piece.len() > MAX_ANSWER_BYTES {
+            return Err(HttpError::new(HttpErrorKind::Unknown, AnswerTooLong));
+        }
+        text.extend_from_slice(&piece);
+    }
+    Ok(HttpResponse::from_parts(head, text.freeze().into()))
 }
 
 /// Whoever was asked for credentials gave none.

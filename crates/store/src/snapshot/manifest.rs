@@ -16,7 +16,7 @@ use crate::Language;
 pub const FORMAT_VERSION: u32 = 3;
 
 /// The largest manifest, in bytes. One is about 1 kB.
-const MAX_MANIFEST_BYTES: u64 = 64 << 10;
+pub(crate) const MAX_MANIFEST_BYTES: u64 = 64 << 10;
 
 /// What a snapshot is, and what has to be the same where it is restored.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -10,10 +10,12 @@
 
 mod catalogue;
 pub(crate) mod manifest;
+mod original;
 mod verify;
 
 pub use catalogue::{Catalogue, CatalogueError, Entry, Staged};
 pub use manifest::{FORMAT_VERSION, FileRecord, HostRecord, KernelRecord, Manifest, ManifestError, Size};
+pub use original::Original;
 pub use verify::{Current, Mismatch, ReadFile, VerifyError};
 
 /// The name of the manifest.

@@ -6,16 +6,19 @@
 
 use std::{
     collections::BTreeMap,
-    fs,
-    io::{self, Write as _},
+    fs::{self, File},
+    io::{self, Read as _, Write as _},
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
 };
 
-use images::{DigestError, Progress, Sha256Digest};
+use images::{DigestError, Progress, Sha256Digest, staging::open_regular};
 use serde::{Deserialize, Serialize};
 
 use super::{Entry, FileRecord, HostRecord, KernelRecord, Manifest, VERIFIED};
+
+/// The longest note of what was checked, in bytes.
+const MAX_NOTE_BYTES: u64 = 64 << 10;
 
 /// What there is on this host now.
 #[derive(Clone, Debug)]
@@ -148,7 +151,7 @@ impl Entry {
             return Ok(Some(mismatch));
         }
         let note = self.directory.join(VERIFIED);
-        let before: BTreeMap<PathBuf, Checked> = match fs::read(&note) {
+        let before: BTreeMap<PathBuf, Checked> = match read_note(&note) {
             Ok(text) if !thorough => serde_json::from_slice(&text).unwrap_or_default(),
             _ => BTreeMap::new(),
         };
@@ -158,7 +161,10 @@ impl Entry {
             (self.memory(), &manifest.memory),
             (current.rootfs.clone(), &manifest.rootfs),
         ] {
-            let checked = match contents(&path, record, before.get(&path), progress)? {
+            // The image is the host's own, and may be a link. What lies in the snapshot's directory is anybody's.
+            let is_trusted = path == current.rootfs;
+            let file = if is_trusted { open_image(&path) } else { open_regular(&path) };
+            let checked = match contents(file, &path, record, before.get(&path), progress)? {
                 Contents::Expected(checked) => checked,
                 Contents::Other(_) if path == current.rootfs => return Ok(Some(Mismatch::Rootfs { path })),
                 Contents::Other(what) => return Ok(Some(Mismatch::Damaged { path, what })),
@@ -250,23 +256,40 @@ impl Entry {
     }
 }
 
+/// The note of what was checked, which is some 1 kB. No link, nor what would be waited for.
+fn read_note(note: &Path) -> io::Result<Vec<u8>> {
+    let mut text = Vec::new();
+    open_regular(note)?.take(MAX_NOTE_BYTES).read_to_end(&mut text)?;
+    Ok(text)
+}
+
+fn open_image(path: &Path) -> io::Result<File> {
+    open_regular(&path.canonicalize()?)
+}
+
 enum Contents {
     Expected(Checked),
     Other(String),
 }
 
 fn contents(
+    file: io::Result<File>,
     path: &Path,
     record: &FileRecord,
     before: Option<&Checked>,
     progress: &dyn Progress,
 ) -> Result<Contents, VerifyError> {
-    let metadata = match fs::metadata(path) {
+    let failed = |source| VerifyError::Read { path: path.to_owned(), source };
+    let file = match file {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             return Ok(Contents::Other("it is missing".to_owned()));
         }
-        metadata => metadata.map_err(|source| VerifyError::Read { path: path.to_owned(), source })?,
+        Err(error) if is_no_file(&error) => {
+            return Ok(Contents::Other("it is no regular file".to_owned()));
+        }
+        file => file.map_err(failed)?,
     };
+    let metadata = file.metadata().map_err(failed)?;
     if metadata.len() != record.bytes {
         return Ok(Contents::Other(format!("it has {} bytes instead of {}", metadata.len(), record.bytes)));
     }
@@ -276,11 +299,18 @@ fn contents(
         return Ok(Contents::Expected(checked.clone()));
     }
     progress.step(&format!("checking {}", path.display()));
-    let sha256 = Sha256Digest::of_file(path, progress).map_err(VerifyError::Digest)?;
+    let sha256 = Sha256Digest::of_open_file(&file, path, progress).map_err(VerifyError::Digest)?;
     if sha256 != record.sha256 {
         return Ok(Contents::Other("its contents have changed".to_owned()));
     }
     Ok(Contents::Expected(Checked::new(&metadata, sha256)))
+}
+
+/// Whether what was to be opened is a link, or something that is no file.
+fn is_no_file(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::InvalidInput
+        || error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error())
+        || error.raw_os_error() == Some(rustix::io::Errno::NXIO.raw_os_error())
 }
 
 fn keep(note: &Path, checked: &BTreeMap<PathBuf, Checked>) -> io::Result<()> {
@@ -294,6 +324,8 @@ fn keep(note: &Path, checked: &BTreeMap<PathBuf, Checked>) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use images::Quiet;
+
     use super::{super::manifest::tests::example, *};
 
     /// How a snapshot of the host `was` differs from the host `is`.
@@ -329,5 +361,76 @@ mod tests {
         assert_eq!(between(("max", Some(2445)), ("max", Some(2450))), None);
         let refused = between(("max", Some(2445)), ("max", Some(2600))).unwrap().to_string();
         assert_eq!(refused, "it was made for the processor max at 2445 MHz, this host has max at 2600 MHz");
+    }
+
+    /// A directory with the files of a snapshot, all of them empty, and what there is on its host.
+    fn on_disk() -> (tempfile::TempDir, Entry, Manifest, Current) {
+        let directory = tempfile::tempdir().unwrap();
+        let manifest = example();
+        let rootfs = directory.path().join("rootfs.ext4");
+        let entry = Entry {
+            language: manifest.language.clone(),
+            size: manifest.size,
+            directory: directory.path().to_owned(),
+            manifest: Ok(manifest.clone()),
+        };
+        for path in [entry.device_state(), entry.memory(), rootfs.clone()] {
+            fs::write(path, "").unwrap();
+        }
+        let current = Current {
+            host: manifest.host.clone(),
+            kernel: None,
+            rootfs,
+            environment: BTreeMap::new(),
+            protocol_generation: manifest.protocol_generation,
+        };
+        (directory, entry, manifest, current)
+    }
+
+    fn fifo(path: &Path) {
+        let _ = fs::remove_file(path);
+        rustix::fs::mknodat(rustix::fs::CWD, path, rustix::fs::FileType::Fifo, rustix::fs::Mode::RWXU, 0)
+            .unwrap();
+    }
+
+    #[test]
+    fn files_of_a_snapshot_that_are_no_files_are_damaged_and_nobody_waits_for_them() {
+        let (directory, entry, manifest, current) = on_disk();
+        assert_eq!(entry.check(&manifest, &current, false, &Quiet).unwrap(), None);
+        let elsewhere = directory.path().join("elsewhere");
+        fs::write(&elsewhere, "").unwrap();
+        for path in [entry.device_state(), entry.memory()] {
+            let damaged = || {
+                let found = entry.check(&manifest, &current, true, &Quiet).unwrap();
+                matches!(found, Some(Mismatch::Damaged { path: of, .. }) if of == path)
+            };
+            fifo(&path);
+            assert!(damaged(), "a fifo");
+            fs::remove_file(&path).unwrap();
+            std::os::unix::fs::symlink(&elsewhere, &path).unwrap();
+            assert!(damaged(), "a link");
+            fs::remove_file(&path).unwrap();
+            fs::write(&path, "").unwrap();
+        }
+        // The image is the host's own.
+        fs::rename(&current.rootfs, directory.path().join("image")).unwrap();
+        std::os::unix::fs::symlink("image", &current.rootfs).unwrap();
+        assert_eq!(entry.check(&manifest, &current, true, &Quiet).unwrap(), None);
+    }
+
+    #[test]
+    fn a_note_that_is_no_note_is_neither_waited_for_nor_followed_nor_read_to_its_end() {
+        let (directory, entry, manifest, current) = on_disk();
+        let note = directory.path().join(VERIFIED);
+        let is_sound = || entry.check(&manifest, &current, false, &Quiet).unwrap().is_none();
+        fifo(&note);
+        assert!(read_note(&note).is_err() && is_sound(), "a fifo");
+        fs::remove_file(&note).unwrap();
+        std::os::unix::fs::symlink("/dev/zero", &note).unwrap();
+        assert!(read_note(&note).is_err() && is_sound(), "a link");
+        fs::remove_file(&note).unwrap();
+        fs::File::create(&note).unwrap().set_len(1 << 40).unwrap();
+        assert!(is_sound(), "a long one");
+        assert!(fs::metadata(&note).unwrap().len() < MAX_NOTE_BYTES, "it was replaced by a true one");
     }
 }

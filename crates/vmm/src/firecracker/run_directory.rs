@@ -43,17 +43,15 @@ impl RunDirectory {
         patience: Duration,
     ) -> io::Result<UnixStream> {
         let deadline = Instant::now() + patience;
-        let events = inotify::init(inotify::CreateFlags::NONBLOCK | inotify::CreateFlags::CLOEXEC)?;
-        // Before the first look, or a socket that is made in between would be missed.
-        inotify::add_watch(&events, self.path("."), inotify::WatchFlags::CREATE)?;
-        // It is no pipe, and read like one.
-        let mut events = pipe::Receiver::from_owned_fd_unchecked(events)?;
+        // Before the first look, or a socket that is made in between would be missed. Nothing on a host that has no more watches to
+        // give: they are counted (inotify(7)), and others may have taken them all.
+        let mut events = self.watch().ok();
         let attempts = async {
             loop {
                 // Before the attempt, or what is printed between it and the wait would be missed.
                 printed.mark_unchanged();
                 match self.connect(name).await {
-                    Err(error) if error.kind() == io::ErrorKind::NotFound => created(&mut events).await?,
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => created(events.as_mut()).await?,
                     // Between bind(2), which makes the socket, and listen(2).
                     Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
                         printed.changed().await.map_err(|_| io::ErrorKind::ConnectionRefused)?;
@@ -66,6 +64,14 @@ impl RunDirectory {
             Ok(connected) => connected,
             Err(_) => Err(io::ErrorKind::TimedOut.into()),
         }
+    }
+
+    /// Watches for what is made in the directory.
+    fn watch(&self) -> io::Result<pipe::Receiver> {
+        let events = inotify::init(inotify::CreateFlags::NONBLOCK | inotify::CreateFlags::CLOEXEC)?;
+        inotify::add_watch(&events, self.path("."), inotify::WatchFlags::CREATE)?;
+        // It is no pipe, and read like one.
+        pipe::Receiver::from_owned_fd_unchecked(events)
     }
 
     /// Connects to the socket `name`.
@@ -106,8 +112,15 @@ impl RunDirectory {
     }
 }
 
-/// Waits for an event, and reads what there is. What it says does not matter: whoever waits looks for himself.
-async fn created(events: &mut pipe::Receiver) -> io::Result<()> {
+/// Waits for an event, and reads what there is; for a moment where nothing can be watched. What it says does not matter: whoever
+/// waits looks for himself.
+async fn created(events: Option<&mut pipe::Receiver>) -> io::Result<()> {
+    /// As long as the making of a jail may be late by without anybody noticing.
+    const PAUSE: Duration = Duration::from_millis(2);
+    let Some(events) = events else {
+        tokio::time::sleep(PAUSE).await;
+        return Ok(());
+    };
     events.readable().await?;
     let mut buffer = [0; 4096];
     match events.try_read(&mut buffer) {

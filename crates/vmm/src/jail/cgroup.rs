@@ -5,6 +5,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use rustix::process::{Pid, Signal, kill_process};
+
 use super::spec::CgroupLimits;
 
 const MOUNT_POINT: &str = "/sys/fs/cgroup";
@@ -60,7 +62,25 @@ pub(super) fn remove_left(name: &str) -> bool {
         .iter()
         .map(|controller| Path::new(MOUNT_POINT).join(controller).join(PARENT).join(name))
         .filter(|group| group.exists())
-        .all(|group| fs::remove_dir(group).is_ok())
+        .all(|group| remove_with_all(&group))
+}
+
+/// Removes a group, and ends what is left in it: a VMM that a guest has taken over may have undone that it dies with its
+/// supervisor. False while something is on its way out.
+fn remove_with_all(group: &Path) -> bool {
+    if fs::remove_dir(group).is_ok() {
+        return true;
+    }
+    // Version 1 has no such file. A process cannot have left the group, nor have another got its number before it is waited for
+    // by the pid namespace's end.
+    if fs::write(group.join("cgroup.kill"), "1").is_err() {
+        let processes = fs::read_to_string(group.join("cgroup.procs")).unwrap_or_default();
+        for process in processes.lines().filter_map(|line| Pid::from_raw(line.parse().ok()?)) {
+            // One that is gone by now needs no signal.
+            let _ = kill_process(process, Signal::KILL);
+        }
+    }
+    fs::remove_dir(group).is_ok()
 }
 
 /// Removes the groups of VMMs whose names begin so, and whose supervisors were killed with them. There must be nobody who starts
@@ -70,8 +90,8 @@ pub fn remove_all_left(prefix: &str) -> usize {
         ["", "memory", "pids"].map(|controller| Path::new(MOUNT_POINT).join(controller).join(PARENT));
     let groups = parents.iter().filter_map(|parent| fs::read_dir(parent).ok()).flatten().flatten();
     let ours = groups.filter(|group| group.file_name().to_string_lossy().starts_with(prefix));
-    // One that still has a process stays: it cannot be removed.
-    ours.filter(|group| fs::remove_dir(group.path()).is_ok()).count()
+    // One whose processes are still on their way out stays: the next start finds it empty.
+    ours.filter(|group| remove_with_all(&group.path())).count()
 }
 
 /// The group of one VMM. By the time that it is removed the VMM must have ended.
@@ -111,8 +131,10 @@ impl Group {
             }
             fs::write(directory.join(file), value)?;
         }
-        if let (Version::Unified, [directory]) = (version, &directories[..]) {
-            keep_out_of_swap(directory)?;
+        match (version, &directories[..]) {
+            (Version::Unified, [directory]) => keep_out_of_swap(directory)?,
+            (_, [memory, ..]) => bound_swap(memory, limits.memory_bytes),
+            _ => {}
         }
         Ok(Some(Self { version, directories }))
     }
@@ -151,7 +173,17 @@ impl Drop for Remover {
     }
 }
 
-/// What a microVM had in memory is not to outlive it on a disk. Version 1 of cgroups cannot say so.
+/// The same as far as version 1 of cgroups can: memory and swap together are no more than the memory, and swap is the last
+/// resort. Nothing where the kernel does not count swap.
+fn bound_swap(group: &Path, memory_bytes: u64) {
+    for (file, value) in [("memory.memsw.limit_in_bytes", memory_bytes), ("memory.swappiness", 0)] {
+        if let Err(error) = fs::write(group.join(file), value.to_string()) {
+            tracing::debug!(%error, file, "cannot keep a VMM out of swap");
+        }
+    }
+}
+
+/// What a microVM had in memory is not to outlive it on a disk.
 fn keep_out_of_swap(group: &Path) -> io::Result<()> {
     match fs::write(group.join("memory.swap.max"), "0") {
         // A kernel that does not count swap, or has none.

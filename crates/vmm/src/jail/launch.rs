@@ -78,12 +78,13 @@ pub enum LaunchError {
     #[error("the VMM's jail was not ready within {} s", START_PATIENCE.as_secs())]
     TimedOut,
     /// A step of building the jail failed.
-    #[error("cannot {step}: {reason}")]
+    #[error("cannot {step}")]
     Jail {
         /// The step.
         step: String,
         /// Why it failed.
-        reason: String,
+        #[source]
+        source: io::Error,
     },
 }
 
@@ -144,7 +145,10 @@ impl Jailed {
                 jailed.process = process;
                 Ok(jailed)
             }
-            Ok(Some(Report::Failed { step, reason })) => Err(LaunchError::Jail { step, reason }),
+            Ok(Some(Report::Failed { step, reason, errno })) => {
+                let source = errno.map_or_else(|| io::Error::other(reason), io::Error::from_raw_os_error);
+                Err(LaunchError::Jail { step, source })
+            }
             Ok(_) => Err(LaunchError::Silent),
             Err(_) => Err(LaunchError::TimedOut),
         }

@@ -17,6 +17,7 @@
 //! step between fork and exec would cost it `posix_spawn`, and tens of milliseconds under load.
 
 mod cgroup;
+mod filter;
 mod keeper;
 mod launch;
 mod opens;

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 /// The number of the first descriptor that is passed to the VMM; the others follow it. Beyond those that the supervisor has
 /// open, some twenty.
-pub const FIRST_DESCRIPTOR: i32 = 64;
+pub const FIRST_DESCRIPTOR: i32 = 40;
 
 /// A VMM process and all that it may see.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -111,6 +111,8 @@ pub(super) enum Report {
         step: String,
         /// Why it failed.
         reason: String,
+        /// The kernel's number for that, where it was the kernel.
+        errno: Option<i32>,
     },
     /// It ended by itself.
     Exited {

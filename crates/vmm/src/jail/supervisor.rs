@@ -20,8 +20,8 @@ use rustix::{
     },
     pipe::{PipeFlags, pipe_with},
     process::{
-        PidfdFlags, Resource, Rlimit, Signal, getpid, pidfd_open, set_parent_process_death_signal, setrlimit,
-        setsid,
+        PidfdFlags, Resource, Rlimit, Signal, getpid, getrlimit, pidfd_open, set_parent_process_death_signal,
+        setrlimit, setsid,
     },
     thread::{
         CapabilitySet, CapabilitySets, Gid, Uid, UnshareFlags, remove_capability_from_bounding_set,
@@ -31,6 +31,7 @@ use rustix::{
 
 use super::{
     cgroup::{Entrance, Group},
+    filter::Filter,
     keeper,
     opens::ReadOnlyFiles,
     process::Process,
@@ -45,6 +46,9 @@ const MAX_SPEC_BYTES: usize = 1 << 20;
 /// The first descriptor behind stdin, stdout and stderr.
 const FIRST_OF_OURS: i32 = 3;
 
+/// The most that a VMM may have open. It has some 30.
+const DESCRIPTORS: u64 = 256;
+
 /// The most descriptors that a VMM can be given.
 const MAX_DESCRIPTORS: usize = 8;
 
@@ -58,7 +62,9 @@ pub fn supervise(control: UnixStream) -> ExitCode {
         Ok(Some(report)) => report,
         // The host process is gone: there is nobody to report to.
         Ok(None) => return ExitCode::SUCCESS,
-        Err(Failure { step, source }) => Report::Failed { step: step.to_owned(), reason: source.to_string() },
+        Err(Failure { step, source }) => {
+            Report::Failed { step: step.to_owned(), reason: source.to_string(), errno: source.raw_os_error() }
+        }
     };
     match send(&mut control, &report) {
         Ok(()) => ExitCode::SUCCESS,
@@ -220,6 +226,7 @@ fn start(
         None => (None, Vec::new()),
     };
     let supervisor = pidfd_open(getpid(), PidfdFlags::empty())?;
+    let filter = Filter::new().map_err(io::Error::other)?;
     sys::before_exec(&mut command, move || {
         // First of all, and with a look whether it came too late. A change of user forgets it, so it comes again below.
         die_with(&supervisor)?;
@@ -259,17 +266,24 @@ fn start(
         if ask {
             hand_over(&theirs, &sys::ask_about_writable_opens()?)?;
         }
-        Ok(())
+        filter.apply()
     });
     let process = Process::start(command, birthplace.as_ref().map(AsFd::as_fd))?;
     let listener = if ask { Some(take_over(&ours)?) } else { None };
     Ok(Started { process, listener, status })
 }
 
-/// The groups that may use the devices that the VMM is given: `kvm` as a rule.
+/// The groups that may use the devices that the VMM is given, where not everybody may: `kvm` as a rule.
 fn device_groups(spec: &JailSpec) -> io::Result<Vec<Gid>> {
-    let devices = spec.files.iter().filter(|file| file.access == Access::Device);
-    devices.map(|file| Ok(Gid::from_raw(fs::metadata(&file.jail)?.gid()))).collect()
+    const OTHERS: u32 = 0o006;
+    let mut groups = Vec::new();
+    for file in spec.files.iter().filter(|file| file.access == Access::Device) {
+        let device = fs::metadata(&file.jail)?;
+        if device.mode() & OTHERS != OTHERS {
+            groups.push(Gid::from_raw(device.gid()));
+        }
+    }
+    Ok(groups)
 }
 
 /// Has this process killed when its parent, the supervisor, ends, and ends it where that has happened already.
@@ -298,7 +312,9 @@ const ANSWERING: CapabilitySet = CapabilitySet::SYS_PTRACE.union(CapabilitySet::
 fn limit_resources(file_bytes: u64) -> io::Result<()> {
     limit(Resource::Core, 0)?;
     limit(Resource::Fsize, file_bytes)?;
-    limit(Resource::Nofile, 256)
+    // Nobody may raise what the host process was given as its most, but a process with a capability that it may lack.
+    let most = getrlimit(Resource::Nofile).maximum.unwrap_or(DESCRIPTORS);
+    limit(Resource::Nofile, DESCRIPTORS.min(most))
 }
 
 fn limit(resource: Resource, value: u64) -> io::Result<()> {

@@ -16,6 +16,12 @@ use crate::{
 /// How often a microVM rehearses: what the first leaves untranslated of an emulated guest's code, the others do.
 const REHEARSALS: u32 = 3;
 
+/// Files that the service has open without connections and microVMs, with room to spare.
+const OWN_FILES: u64 = 32;
+
+/// As many connections are served on any host.
+const LEAST_CONNECTIONS: usize = 8;
+
 /// What there is for microVMs where this host does not say how much memory is free, in MiB.
 const UNKNOWN_MEMORY_MIB: u64 = 2048;
 
@@ -104,10 +110,19 @@ pub(super) fn compatible(config: &Config) -> Compatible {
     Compatible { piston, sandbox_fusion: config.sandbox_fusion }
 }
 
-/// How connections are served.
-pub(super) fn connections(config: &Config) -> Connections {
+/// How connections are served, of a process that may have so many files open. Those who connect and say nothing must not take what
+/// microVMs need, each some ten.
+pub(super) fn connections(config: &Config, files: Option<u64>) -> Connections {
+    let room = files.map_or(usize::MAX, |files| {
+        usize::try_from(files.saturating_sub(OWN_FILES) / 2).unwrap_or(usize::MAX).max(LEAST_CONNECTIONS)
+    });
+    let wanted = config.api.max_connections;
+    if wanted > room {
+        let hint = "raise the limit of open files: LimitNOFILE= of the unit, or ulimit -n";
+        tracing::warn!(wanted, most = room, hint, "fewer connections than api.max_connections are served");
+    }
     Connections {
-        most: config.api.max_connections,
+        most: wanted.min(room),
         header_timeout: config.api.header_timeout,
         idle_timeout: config.api.idle_timeout,
         body_timeout: config.api.body_timeout,

@@ -51,10 +51,10 @@ use crate::{
 };
 
 /// Numbers of the service's microVMs begin after those that commands may share.
-const FIRST_SLOT: u32 = 10_000;
+pub(super) const FIRST_SLOT: u32 = 10_000;
 
 /// How many there may be.
-const SLOTS: u32 = 10_000;
+pub(super) const SLOTS: u32 = 10_000;
 
 /// How long the end may take beyond the grace, as the service manager is told: microVMs are ended, and operations are told to
 /// end, which remove what they have begun.
@@ -100,7 +100,7 @@ pub(super) async fn run(args: &ApiArgs, global: &Global, sockets: Sockets) -> Re
     let data = global.data();
     check_address(args, config)?;
     let _lock = lock(&data)?;
-    raise_limit_of_files();
+    let files = raise_limit_of_files();
     let prefix = prefix(&data);
     remove_left(&prefix);
     let vmm = backend::chosen(global, &HostFacts::get(global))?;
@@ -127,7 +127,7 @@ pub(super) async fn run(args: &ApiArgs, global: &Global, sockets: Sockets) -> Re
     let pool = Pool::start(Arc::new(engine), given::limits(config, found), Arc::clone(&metrics) as Arc<_>);
     let traces = telemetry.clone().map(|telemetry| telemetry as Arc<dyn Traces>);
     let jobs = start_jobs(config, &jobs_database, &pool, &metrics, traces.clone()).await?;
-    let connections = given::connections(config);
+    let connections = given::connections(config, files);
     let service = Service::new(Settings {
         pool: pool.clone(),
         authority,
@@ -144,7 +144,7 @@ pub(super) async fn run(args: &ApiArgs, global: &Global, sockets: Sockets) -> Re
     let address = listening.address().context("cannot tell where it listens").map_err(Failure::host)?;
     let (stop, cut) = (CancellationToken::new(), CancellationToken::new());
     let mut serving = tokio::spawn(listening.serve(service.router(), stop.clone(), cut.clone()));
-    eprintln!("listening on http://{address}");
+    crate::output::say!("listening on http://{address}");
     manager.ready();
 
     let mut running =
@@ -242,8 +242,8 @@ fn check_address(args: &ApiArgs, config: &Config) -> Result<(), Failure> {
 fn authority(data: &DataDirectory) -> Result<Authority, Failure> {
     let database = data.service_database();
     if !database.exists() {
-        eprintln!("warning: there is no token yet, so nobody can ask for anything");
-        eprintln!("hint: infra.operator token create --name NAME");
+        crate::output::say!("warning: there is no token yet, so nobody can ask for anything");
+        crate::output::say!("hint: infra.operator token create --name NAME");
     }
     Authority::open(&database).or_fail()
 }
@@ -300,12 +300,13 @@ impl Running {
 }
 
 /// Lets this process have as many files open as the host allows: each connection is one, each microVM several. The
-/// usual limit, 1024, is for programs that use select(2).
-fn raise_limit_of_files() {
+/// usual limit, 1024, is for programs that use select(2). How many that are; nothing where nothing bounds it.
+fn raise_limit_of_files() -> Option<u64> {
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
     if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
         tracing::warn!(%error, "cannot raise the limit of open files");
     }
+    getrlimit(Resource::Nofile).current
 }
 
 /// There is one service for a data directory.

@@ -212,7 +212,8 @@ async fn answer(
     }
 }
 
-fn told(error: RunError) -> Failure {
+/// A run that failed, with what would help.
+pub(super) fn told(error: RunError) -> Failure {
     let hint = error.hint();
     Failure::host(error).hint(hint)
 }

@@ -71,7 +71,7 @@ pub(super) fn ended(shown: Shown, answer: &Answer) -> Result<(), Failure> {
             (None, code) => format!("exit status {}", code.unwrap_or_default()),
         };
         let seconds = std::time::Duration::from_millis(execution.execution_time).as_secs_f64();
-        eprintln!("{how} after {seconds:.2} s");
+        crate::output::say!("{how} after {seconds:.2} s");
     }
     Ok(())
 }

@@ -79,7 +79,7 @@ pub(crate) async fn upload(args: UploadArgs, global: &Global) -> Result<ExitCode
     let (sha256, uploaded) =
         remote::upload_image(&bucket, &data, &language, args.again, &progress).await.or_fail()?;
     steps.finish();
-    eprintln!("uploaded the image of {language} to {} ({})", bucket.address(), told(&uploaded));
+    crate::output::say!("uploaded the image of {language} to {} ({})", bucket.address(), told(&uploaded));
     if args.json {
         output::json(&Row { language, sha256, uploaded: (&uploaded).into() })?;
     }
@@ -105,7 +105,7 @@ pub(crate) async fn download(args: DownloadArgs, global: &Global) -> Result<Exit
     let done = remote::download_image(&bucket, &data, &language, wanted, force, &progress).await.or_fail()?;
     steps.finish();
     let path = data.image(&language);
-    eprintln!("downloaded {} ({})", path.display(), fetched(done.bytes, done.fetched_bytes));
+    crate::output::say!("downloaded {} ({})", path.display(), fetched(done.bytes, done.fetched_bytes));
     if args.json {
         let fetched_bytes = done.fetched_bytes.unwrap_or_default();
         output::json(&Row { language, sha256: done.sha256, path, bytes: done.bytes, fetched_bytes })?;

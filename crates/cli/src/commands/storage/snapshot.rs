@@ -138,7 +138,7 @@ pub(crate) async fn upload(args: UploadArgs, global: &Global) -> Result<ExitCode
             remote::upload_snapshot(bucket, &data, entry, manifest, args.again, &progress).await.or_fail()?;
         steps.finish();
         let (size, address) = (entry.size, bucket.address());
-        eprintln!("uploaded the snapshot {language} {size} to {address} ({})", told(&uploaded));
+        crate::output::say!("uploaded the snapshot {language} {size} to {address} ({})", told(&uploaded));
         let Size { memory_mib, vcpus } = size;
         let uploaded = UploadedRow::from(&uploaded);
         rows.push(UploadRow { language: language.clone(), memory_mib, vcpus, uploaded });
@@ -182,7 +182,7 @@ pub(crate) async fn download(args: DownloadArgs, global: &Global) -> Result<Exit
         match fetch(&engine, &bucket, &global.data(), (&language, size), args.force, &progress).await {
             Ok(done) => {
                 steps.finish();
-                eprintln!(
+                crate::output::say!(
                     "downloaded {} ({})",
                     done.directory.display(),
                     fetched(done.bytes, done.fetched_bytes)

@@ -2,7 +2,8 @@
 //!
 //! Answers are bounded before they are read, silence has a deadline, and what may pass (cut connections, 429, 5xx) is
 //! tried again, as long after as the host says. A name and a password go to the host that they are for, and to where it
-//! sends them for a token: over HTTPS, unless the host itself is spoken to without.
+//! itself sends them for a token: over HTTPS, or to the same machine where the host itself is spoken to without. Where a
+//! host redirects to, nobody is told anything.
 
 use std::time::Duration;
 
@@ -20,6 +21,9 @@ const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
 
 /// How long a host may be silent in the middle of an answer.
 const SILENCE_PATIENCE: Duration = Duration::from_secs(30);
+
+/// How long the reading of a document may take: 4 MiB at most, of which one has some kilobytes.
+const DOCUMENT_PATIENCE: Duration = Duration::from_secs(120);
 
 /// How often a request is tried.
 pub(super) const ATTEMPTS: u32 = 5;
@@ -89,8 +93,14 @@ pub enum RequestError {
         /// The host.
         host: String,
     },
+    /// The answer comes more slowly than anybody waits for.
+    #[error("{host} sends too slowly")]
+    TooSlow {
+        /// The host.
+        host: String,
+    },
     /// The host sends for a token to where none may be asked for.
-    #[error("{host} sends for a token to {realm:?}, which is no HTTPS address")]
+    #[error("{host} sends for a token to {realm:?}, which is no HTTPS address, nor its own")]
     Realm {
         /// The host.
         host: String,
@@ -122,6 +132,9 @@ impl RequestError {
             Self::Connection { host, .. } => Some(format!(
                 "check that {host} is right and can be reached; a mirror can be named with --registry-mirror, and a registry without TLS needs --plain-http"
             )),
+            Self::TooSlow { .. } => {
+                Some("try again later, or name a mirror with --registry-mirror".to_owned())
+            }
             Self::Status { status, .. } if status.is_server_error() => Some("try again later".to_owned()),
             _ => None,
         }
@@ -148,6 +161,7 @@ pub(super) struct Client {
     undirected: reqwest::Client,
     host: Host,
     credentials: Option<Credentials>,
+    document_patience: Duration,
     /// What works: found out by the first request.
     state: Mutex<State>,
 }
@@ -184,7 +198,8 @@ impl Client {
                 .map_err(|source| RequestError::Connection { host: host.name.clone(), source })
         };
         let (http, undirected) = (built(policy)?, built(redirect::Policy::none())?);
-        Ok(Self { http, undirected, host, credentials, state: Mutex::default() })
+        let document_patience = DOCUMENT_PATIENCE;
+        Ok(Self { http, undirected, host, credentials, document_patience, state: Mutex::default() })
     }
 
     /// The host.
@@ -251,8 +266,13 @@ impl Client {
         RequestError::Connection { host: self.host.name.clone(), source }
     }
 
-    /// Reads an answer of at most `limit` bytes.
-    async fn body(&self, mut response: Response, limit: u64) -> Result<Vec<u8>, RequestError> {
+    /// Reads an answer of at most `limit` bytes, which has a deadline.
+    async fn body(&self, response: Response, limit: u64) -> Result<Vec<u8>, RequestError> {
+        let reading = tokio::time::timeout(self.document_patience, self.whole(response, limit));
+        reading.await.unwrap_or_else(|_| Err(RequestError::TooSlow { host: self.host.name.clone() }))
+    }
+
+    async fn whole(&self, mut response: Response, limit: u64) -> Result<Vec<u8>, RequestError> {
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(|source| self.hung_up(source))? {
             if body.len() as u64 + chunk.len() as u64 > limit {
@@ -278,6 +298,10 @@ impl Client {
             let response = request.send().await.map_err(|source| self.hung_up(source))?;
             if response.status() != StatusCode::UNAUTHORIZED || attempt > 0 {
                 return self.judged(response).await;
+            }
+            // A redirection has led elsewhere. Who answers there is not whom the credentials are for.
+            if !Url::parse(&url).is_ok_and(|asked| asked.origin() == response.url().origin()) {
+                return Err(self.refused());
             }
             let challenge = response
                 .headers()
@@ -308,6 +332,16 @@ impl Client {
         };
         state.scheme = Some(scheme);
         Ok(scheme)
+    }
+
+    /// Whether an address is the host's own, on whatever port.
+    fn is_same_machine(&self, url: &Url) -> bool {
+        let own = Url::parse(&format!("http://{}", self.host.name));
+        let own = own.as_ref().ok().and_then(Url::host_str);
+        match (own, url.host_str()) {
+            (Some(own), Some(other)) => own == other || (is_loopback(own) && is_loopback(other)),
+            _ => false,
+        }
     }
 
     fn refused(&self) -> RequestError {
@@ -345,7 +379,8 @@ impl Client {
         let no_realm =
             || RequestError::Realm { host: self.host.name.clone(), realm: realm.chars().take(200).collect() };
         let mut url = Url::parse(&realm).map_err(|_| no_realm())?;
-        if url.scheme() != "https" && scheme != "http" {
+        let is_plain_too = scheme == "http" && url.scheme() == "http" && self.is_same_machine(&url);
+        if url.scheme() != "https" && !is_plain_too {
             return Err(no_realm());
         }
         let scope = scope.unwrap_or_else(|| format!("repository:{}:pull", self.host.repository));
@@ -445,3 +480,7 @@ fn wanted_wait(headers: &HeaderMap) -> Option<Duration> {
     let seconds = headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
     Some(Duration::from_secs(seconds))
 }
+
+#[cfg(test)]
+#[path = "client_tests.rs"]
+mod tests;

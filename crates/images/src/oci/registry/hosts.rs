@@ -1,8 +1,8 @@
 //! Which hosts stand for a registry: its mirrors, and then itself.
 //!
 //! Read from what the user's other programs read: `registries.conf` of podman and skopeo
-//! (containers-registries.conf(5): `[[registry]]` with `prefix`, `location`, `insecure`, `blocked` and `mirror`), and
-//! Docker's `daemon.json` (`registry-mirrors`, `insecure-registries`).
+//! (containers-registries.conf(5): `[[registry]]` with `prefix`, `location`, `insecure`, `blocked`,
+//! `mirror-by-digest-only` and `mirror`, which has `location`, `insecure` and `pull-from-mirror`), and Docker's `daemon.json` (`registry-mirrors`, `insecure-registries`).
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use std::str::FromStr;
 
 use serde::Deserialize;
 
-use super::super::reference::{Reference, is_host};
+use super::super::reference::{Reference, Version, is_host};
 use crate::staging::read_bounded;
 
 /// The largest of these files, in bytes.
@@ -113,6 +113,7 @@ struct RegistriesFile {
 }
 
 #[derive(Debug, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 struct RegistryTable {
     prefix: Option<String>,
     location: Option<String>,
@@ -121,14 +122,27 @@ struct RegistryTable {
     #[serde(default)]
     blocked: bool,
     #[serde(default)]
+    mirror_by_digest_only: bool,
+    #[serde(default)]
     mirror: Vec<MirrorTable>,
 }
 
 #[derive(Debug, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 struct MirrorTable {
     location: String,
     #[serde(default)]
     insecure: bool,
+    pull_from_mirror: Option<PullFromMirror>,
+}
+
+/// Which images a mirror is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum PullFromMirror {
+    All,
+    DigestOnly,
+    TagOnly,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -167,16 +181,18 @@ pub(super) fn hosts(
     };
     let mut is_configured = false;
     let tables = tables(files)?;
-    if let Some((table, path, rest)) = longest_match(&tables, reference) {
+    let whole = format!("{}/{}", reference.registry, reference.repository);
+    if let Some((table, path, rest)) = longest_match(&tables, &whole) {
         if table.blocked {
             return Err(HostsError::Blocked { registry: reference.registry.clone(), path: path.to_owned() });
         }
         is_configured = true;
-        for mirror in &table.mirror {
-            hosts.extend(host_at(&mirror.location, mirror.insecure, &rest));
+        let is_digest = matches!(reference.version, Version::Digest(_));
+        for mirror in table.mirror.iter().filter(|mirror| table.asks(mirror, is_digest)) {
+            hosts.extend(host_at(&mirror.location, mirror.insecure, rest));
         }
         if let Some(host) =
-            table.location.as_deref().and_then(|location| host_at(location, table.insecure, &rest))
+            table.location.as_deref().and_then(|location| host_at(location, table.insecure, rest))
         {
             let name = if host.name == DOCKER_HUB.0 { DOCKER_HUB.1.to_owned() } else { host.name };
             let scheme = if plain_http { Scheme::Http } else { host.scheme };
@@ -214,6 +230,12 @@ fn tables(files: &HostFiles) -> Result<Vec<(RegistryTable, PathBuf)>, HostsError
         let file: RegistriesFile =
             read(&path, |text| toml::from_str(text).map_err(|error| error.to_string()))?;
         for table in file.registry {
+            if table.mirror_by_digest_only
+                && table.mirror.iter().any(|mirror| mirror.pull_from_mirror.is_some())
+            {
+                let reason = "mirror-by-digest-only and pull-from-mirror exclude each other".to_owned();
+                return Err(HostsError::Malformed { path, reason });
+            }
             tables.retain(|(earlier, _)| earlier.prefix() != table.prefix());
             tables.push((table, path.clone()));
         }
@@ -223,34 +245,58 @@ fn tables(files: &HostFiles) -> Result<Vec<(RegistryTable, PathBuf)>, HostsError
 
 impl RegistryTable {
     fn prefix(&self) -> Option<&str> {
-        self.prefix.as_deref().or(self.location.as_deref())
+        let prefix = self.prefix.as_deref().filter(|prefix| !prefix.is_empty());
+        prefix.or(self.location.as_deref()).map(|prefix| prefix.trim_end_matches('/'))
+    }
+
+    /// Whether this mirror is asked for an image that is named by its digest, or by a tag.
+    fn asks(&self, mirror: &MirrorTable, is_digest: bool) -> bool {
+        match mirror.pull_from_mirror {
+            _ if self.mirror_by_digest_only => is_digest,
+            Some(PullFromMirror::DigestOnly) => is_digest,
+            Some(PullFromMirror::TagOnly) => !is_digest,
+            Some(PullFromMirror::All) | None => true,
+        }
     }
 }
 
 /// The table whose prefix is the longest that fits, its file, and what of the reference comes after the prefix.
-fn longest_match<'a>(
+fn longest_match<'a, 'b>(
     tables: &'a [(RegistryTable, PathBuf)],
-    reference: &Reference,
-) -> Option<(&'a RegistryTable, &'a Path, String)> {
-    let whole = format!("{}/{}", reference.registry, reference.repository);
+    whole: &'b str,
+) -> Option<(&'a RegistryTable, &'a Path, &'b str)> {
     tables
         .iter()
         .filter_map(|(table, path)| {
             let prefix = table.prefix()?;
-            let rest = whole.strip_prefix(prefix)?;
-            let is_boundary = rest.is_empty() || rest.starts_with('/');
-            is_boundary
-                .then(|| (prefix.len(), table, path.as_path(), rest.trim_start_matches('/').to_owned()))
+            Some((prefix.len(), table, path.as_path(), after_prefix(whole, prefix)?))
         })
         .max_by_key(|(length, ..)| *length)
         .map(|(_, table, path, rest)| (table, path, rest))
 }
 
-/// `HOST[:PORT][/PATH]` with the rest of a repository.
+/// What comes after a prefix: a whole part of a name, and also a port, as podman and skopeo have it. `*.example` is all
+/// hosts beneath `example`, and not that one.
+fn after_prefix<'a>(whole: &'a str, prefix: &str) -> Option<&'a str> {
+    let rest = match prefix.strip_prefix('*').filter(|suffix| suffix.starts_with('.')) {
+        Some(suffix) => {
+            // The name of a host may hold it twice: the last time counts, so that no host beneath escapes.
+            let host_end = whole.find(['/', ':']).unwrap_or(whole.len());
+            let (suffix_host, _) = suffix.split_at(suffix.find(['/', ':']).unwrap_or(suffix.len()));
+            let start = whole[..host_end].len().checked_sub(suffix_host.len())?;
+            (start > 0).then(|| whole.get(start..))??.strip_prefix(suffix)?
+        }
+        None => whole.strip_prefix(prefix)?,
+    };
+    (rest.is_empty() || rest.starts_with(['/', ':'])).then_some(rest)
+}
+
+/// `HOST[:PORT][/PATH]` with the rest of a name, which takes the place of what comes before that.
 fn host_at(location: &str, insecure: bool, rest: &str) -> Option<Host> {
-    let (name, prefix) = location.split_once('/').unwrap_or((location, ""));
+    let whole = format!("{}{rest}", location.trim_end_matches('/'));
+    let (name, repository) = whole.split_once('/').unwrap_or((&whole, ""));
     let scheme = scheme_of(name, insecure);
-    is_host(name).then(|| Host { name: name.to_owned(), scheme, repository: join(prefix, rest) })
+    is_host(name).then(|| Host { name: name.to_owned(), scheme, repository: repository.to_owned() })
 }
 
 /// The parts of a URL: host, path, scheme.
@@ -393,5 +439,98 @@ mod tests {
             asked("a/b", &[], &docker),
             [host("cache.example", Scheme::Https, "a/b"), host("registry-1.docker.io", Scheme::Https, "a/b")]
         );
+    }
+
+    fn written(directory: &tempfile::TempDir, text: &str) -> HostFiles {
+        let path = directory.path().join("registries.conf");
+        std::fs::write(&path, text).expect("write");
+        HostFiles { registries: vec![path], ..HostFiles::default() }
+    }
+
+    #[test]
+    fn hosts_beneath_a_blocked_domain_are_blocked() {
+        let directory = tempfile::tempdir().expect("temporary directory");
+        let text = r#"
+            [[registry]]
+            prefix = "*.evil.example"
+            blocked = true
+            [[registry]]
+            prefix = "good.evil.example"
+            location = "good.evil.example"
+            [[registry]]
+            prefix = "bad.example"
+            blocked = true
+            [[registry]]
+            prefix = "*.part.example/team"
+            location = "mirror.example/all"
+            "#;
+        let files = written(&directory, text);
+        let is_blocked = |text: &str| {
+            matches!(hosts(&reference(text), &[], false, &files), Err(HostsError::Blocked { .. }))
+        };
+        for blocked in [
+            "a.evil.example/b",
+            "a.b.evil.example/c/d:tag",
+            "a.evil.example:5000/b",
+            "a.evil.example.evil.example/b",
+            "bad.example/a",
+            "bad.example:5000/a",
+        ] {
+            assert!(is_blocked(blocked), "{blocked}");
+        }
+        for allowed in [
+            "evil.example/a",
+            "notevil.example/a",
+            "a.evil.example.org/b",
+            "good.evil.example/a",
+            "x.example/a.evil.example/b",
+            "bad.example.org/a",
+        ] {
+            assert!(!is_blocked(allowed), "{allowed}");
+        }
+        let moved = host("mirror.example", Scheme::Https, "all/a");
+        assert_eq!(asked("x.part.example/team/a", &[], &files), [moved]);
+        let kept = host("x.part.example", Scheme::Https, "teams/a");
+        assert_eq!(asked("x.part.example/teams/a", &[], &files), [kept]);
+    }
+
+    #[test]
+    fn mirrors_are_asked_for_digests_or_tags_as_the_files_say() {
+        let directory = tempfile::tempdir().expect("temporary directory");
+        let text = r#"
+            [[registry]]
+            location = "a.example"
+            mirror-by-digest-only = true
+            [[registry.mirror]]
+            location = "digests.example"
+            [[registry]]
+            location = "b.example"
+            [[registry.mirror]]
+            location = "tags.example"
+            pull-from-mirror = "tag-only"
+            [[registry.mirror]]
+            location = "digests.example"
+            pull-from-mirror = "digest-only"
+            [[registry.mirror]]
+            location = "all.example"
+            pull-from-mirror = "all"
+            "#;
+        let files = written(&directory, text);
+        let names = |text: &str| -> Vec<String> {
+            asked(text, &[], &files).into_iter().map(|(name, ..)| name).collect()
+        };
+        let digest = format!("@sha256:{}", "0".repeat(64));
+        assert_eq!(names("a.example/x:1"), ["a.example"]);
+        assert_eq!(names(&format!("a.example/x{digest}")), ["digests.example", "a.example"]);
+        assert_eq!(names("b.example/x"), ["tags.example", "all.example", "b.example"]);
+        let by_digest = names(&format!("b.example/x{digest}"));
+        assert_eq!(by_digest, ["digests.example", "all.example", "b.example"]);
+        for wrong in [
+            text.replace("\"tag-only\"", "\"sometimes\""),
+            text.replacen("\"digests.example\"", "\"digests.example\"\npull-from-mirror = \"all\"", 1),
+        ] {
+            let refused = hosts(&reference("c.example/x"), &[], false, &written(&directory, &wrong));
+            assert!(matches!(refused, Err(HostsError::Malformed { .. })), "{refused:?}");
+        }
     }
 }

@@ -2,22 +2,23 @@
 //!
 //! A download goes to `<digest>.partial`, which one process at a time writes. It stays where the download fails or is
 //! interrupted, and the next one goes on at its end; its name becomes the layer's when the digest is right, and it is
-//! removed when that is wrong.
+//! removed when that is wrong, or the disk is full.
 
 use std::fs::{self, File};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock};
 use sha2::{Digest as _, Sha256};
 use tokio::task::JoinSet;
 
 use super::super::document::Blob;
-use super::super::limits::MAX_LAYER_BYTES;
+use super::super::limits::{MAX_LAYER_BYTES, MAX_STORED_BYTES};
 use super::client::{ATTEMPTS, Client, RequestError};
+use super::pace::Pace;
 use crate::digest::Sha256Digest;
 use crate::progress::Progress;
 use crate::staging::{io_hint, sync_directory};
@@ -27,6 +28,13 @@ const PARALLEL: usize = 3;
 
 /// How often is looked whether another process has finished.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
+
+/// How much a connection has to bring for another one to be made after it, in bytes. A host that hangs up after every
+/// byte could keep us for ever.
+const LEAST_PROGRESS_BYTES: u64 = 16 << 10;
+
+/// What the file system takes for itself beside the layers, in bytes.
+const DISK_RESERVE_BYTES: u64 = 1 << 20;
 
 /// The name of a download that is not finished.
 pub const PARTIAL: &str = "partial";
@@ -51,6 +59,14 @@ pub enum FetchLayerError {
         /// In what way.
         problem: String,
     },
+    /// All of them together are longer than those of any image.
+    #[error(
+        "its layers would have {announced} bytes, more than the {MAX_STORED_BYTES} that an image may have"
+    )]
+    TooLarge {
+        /// What they would have.
+        announced: u64,
+    },
     /// It cannot be kept.
     #[error("cannot write {}", path.display())]
     Write {
@@ -69,6 +85,9 @@ impl FetchLayerError {
             Self::Request { source, .. } => source.hint(),
             Self::Wrong { .. } => {
                 Some("try again; if it stays so, the registry or something before it is damaged".to_owned())
+            }
+            Self::TooLarge { .. } => {
+                Some("use another image: this one is larger than a microVM's may be".to_owned())
             }
             Self::Write { path, source } => io_hint(path, source),
         }
@@ -94,6 +113,7 @@ pub(super) async fn fetch_all(downloads: Downloads, layers: &[Blob]) -> Result<(
     let mut wanted: Vec<Blob> = layers.to_vec();
     wanted.sort_by(|one, other| one.digest.cmp(&other.digest));
     wanted.dedup();
+    check_room(&wanted, &downloads.directory)?;
     let (downloads, mut waiting) = (Arc::new(downloads), wanted.into_iter());
     let mut running = JoinSet::new();
     let start = |running: &mut JoinSet<_>, blob: Blob| {
@@ -106,6 +126,36 @@ pub(super) async fn fetch_all(downloads: Downloads, layers: &[Blob]) -> Result<(
         if let Some(blob) = waiting.next() {
             start(&mut running, blob);
         }
+    }
+    Ok(())
+}
+
+/// Refuses what is larger than any image, or than the disk, before anything of it is written.
+fn check_room(wanted: &[Blob], directory: &Path) -> Result<(), FetchLayerError> {
+    let announced = wanted.iter().map(|blob| blob.size).fold(0, u64::saturating_add);
+    if announced > MAX_STORED_BYTES {
+        return Err(FetchLayerError::TooLarge { announced });
+    }
+    // Where nobody can tell, writing will.
+    let Ok(disk) = rustix::fs::statvfs(directory) else { return Ok(()) };
+    check_disk(wanted, directory, disk.f_bavail.saturating_mul(disk.f_frsize))
+}
+
+fn check_disk(wanted: &[Blob], directory: &Path, free: u64) -> Result<(), FetchLayerError> {
+    let missing = wanted.iter().map(|blob| {
+        let path = directory.join(blob.digest.as_str());
+        let begun = fs::symlink_metadata(path.with_extension(PARTIAL)).map_or(0, |metadata| metadata.len());
+        if is_there(&path, blob) { 0 } else { blob.size.saturating_sub(begun) }
+    });
+    let missing: u64 = missing.sum();
+    if missing > 0 && free < missing + DISK_RESERVE_BYTES {
+        let reason = format!(
+            "no space left on device: the layers need {} MiB, and {} MiB are free",
+            missing.div_ceil(1 << 20),
+            free >> 20
+        );
+        let source = io::Error::new(io::ErrorKind::StorageFull, reason);
+        return Err(FetchLayerError::Write { path: directory.to_owned(), source });
     }
     Ok(())
 }
@@ -134,7 +184,8 @@ impl Downloads {
             match self.receive(&mut download, blob).await {
                 Ok(()) => {}
                 Err(Interrupted::Connection(source)) => {
-                    fruitless = if download.length > before { 0 } else { fruitless + 1 };
+                    let is_worth_it = download.length - before >= LEAST_PROGRESS_BYTES;
+                    fruitless = if is_worth_it { 0 } else { fruitless + 1 };
                     if fruitless >= ATTEMPTS {
                         return Err(FetchLayerError::Request { digest: blob.digest.clone(), source });
                     }
@@ -143,7 +194,13 @@ impl Downloads {
                 Err(Interrupted::Request(source)) => {
                     return Err(FetchLayerError::Request { digest: blob.digest.clone(), source });
                 }
-                Err(Interrupted::Write(source)) => return Err(failed(source)),
+                Err(Interrupted::Write(source)) => {
+                    // A full disk is in the way of everybody, and more so than a download is worth keeping.
+                    if source.kind() == io::ErrorKind::StorageFull {
+                        let _ = fs::remove_file(&partial);
+                    }
+                    return Err(failed(source));
+                }
             }
         }
         let found = Sha256Digest::from_hasher(download.hasher);
@@ -183,6 +240,7 @@ impl Downloads {
             self.done.fetch_sub(download.length, Ordering::Relaxed);
             download.restart().map_err(Interrupted::Write)?;
         }
+        let mut pace = Pace::new(Instant::now());
         while let Some(chunk) =
             response.chunk().await.map_err(|source| Interrupted::Connection(self.client.hung_up(source)))?
         {
@@ -192,6 +250,10 @@ impl Downloads {
             }
             download.add(&chunk).map_err(Interrupted::Write)?;
             self.advance(chunk.len() as u64);
+            if !pace.is_kept(chunk.len() as u64, Instant::now()) {
+                let host = self.client.host().name.clone();
+                return Err(Interrupted::Request(RequestError::TooSlow { host }));
+            }
         }
         if download.length < blob.size {
             let host = self.client.host().name.clone();
@@ -272,4 +334,49 @@ fn is_named(file: &File, path: &Path) -> bool {
 
 fn wrong(blob: &Blob, problem: String) -> FetchLayerError {
     FetchLayerError::Wrong { digest: blob.digest.clone(), problem }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn blob(name: &str, size: u64) -> Blob {
+        Blob { digest: Sha256Digest::of_bytes(name.as_bytes()), size }
+    }
+
+    #[test]
+    fn layers_that_are_larger_than_any_image_are_refused_before_one_is_begun() {
+        let directory = tempfile::tempdir().expect("temporary directory");
+        let layers: Vec<Blob> = (0..512).map(|number| blob(&number.to_string(), MAX_LAYER_BYTES)).collect();
+        let refused = check_room(&layers, directory.path()).expect_err("16 TiB");
+        let FetchLayerError::TooLarge { announced } = refused else { unreachable!("{refused}") };
+        assert_eq!(announced, 512 * MAX_LAYER_BYTES);
+        let refused = check_room(&[blob("a", u64::MAX), blob("b", 1)], directory.path());
+        assert!(matches!(refused, Err(FetchLayerError::TooLarge { .. })), "no number overflows");
+    }
+
+    #[test]
+    fn what_the_disk_has_no_room_for_is_refused_with_a_hint_unless_it_is_there() {
+        let directory = tempfile::tempdir().expect("temporary directory");
+        let (layer, free) = (blob("a", 100 << 20), 50 << 20);
+        let check = || check_disk(std::slice::from_ref(&layer), directory.path(), free);
+        let refused = check().expect_err("no room");
+        assert!(refused.hint().is_some_and(|hint| hint.starts_with("free some space")), "{refused}");
+        let path = directory.path().join(layer.digest.as_str());
+        let partial = path.with_extension(PARTIAL);
+        File::create(&partial).and_then(|file| file.set_len(60 << 20)).expect("a sparse file");
+        check().expect("40 MiB fit into 50");
+        fs::rename(&partial, &path).expect("rename");
+        check().expect_err("what has another length is no layer");
+        File::create(&path).and_then(|file| file.set_len(layer.size)).expect("a sparse file");
+        check().expect("nothing is needed");
+    }
+
+    #[test]
+    fn the_disk_that_counts_is_the_cache_s() {
+        let directory = tempfile::tempdir().expect("temporary directory");
+        let refused = check_room(&[blob("a", 1)], Path::new("/proc")).expect_err("nothing is free there");
+        assert!(matches!(refused, FetchLayerError::Write { .. }), "{refused}");
+        check_room(&[blob("a", 1)], directory.path()).expect("a byte is");
+    }
 }

@@ -3,6 +3,7 @@
 //! * `hosts`: which hosts stand for a registry, from the user's configuration of Docker, podman and skopeo.
 //! * `credentials`: who the user is there, from `docker login` and its like.
 //! * `client`: requests, with authentication, retries and bounds.
+//! * `pace`: how slow a host may be.
 //! * `layers`: layers into the cache, several at a time, going on where the last attempt ended.
 
 mod challenge;
@@ -10,6 +11,7 @@ mod client;
 mod credentials;
 mod hosts;
 mod layers;
+mod pace;
 mod pull;
 
 pub use client::RequestError;

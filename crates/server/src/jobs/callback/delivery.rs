@@ -15,8 +15,9 @@ use crate::{
     jobs::{
         job::{Millis, now},
         ledger::{self, CallbackOutcome, DueCallback, Viewer},
-        store::{Store, StoreError},
+        store::Store,
     },
+    keeper::NoAnswer,
     metrics::Metrics,
 };
 
@@ -102,7 +103,7 @@ impl Deliveries {
     async fn look(
         &self,
         under_way: &Mutex<HashSet<String>>,
-    ) -> Result<(Vec<DueCallback>, Option<Millis>), StoreError> {
+    ) -> Result<(Vec<DueCallback>, Option<Millis>), NoAnswer> {
         // As it is before the file is looked at: whatever ends meanwhile is noted there, but maybe only after that look.
         let before = under_way.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let found = self.store.ask(|connection| {

@@ -17,5 +17,5 @@ pub(crate) use look::{Counts, Filter, Viewer};
 pub(super) use look::{counts, job, list, secret};
 pub(super) use turns::{
     Cancelled, Claimed, End, Interruption, cancel, claim, finish, interrupt, is_present, next_turn, recover,
-    requeue, sweep,
+    requeue, shift, sweep,
 };

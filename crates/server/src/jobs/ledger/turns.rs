@@ -141,6 +141,20 @@ pub(in crate::jobs) fn interrupt(
     Ok(interrupted(connection, Some((id, attempt)), interruption, now)? == 1)
 }
 
+/// Moves all times that lie ahead by as much as the clock was set, and with them those of jobs that have not ended: nothing is
+/// due, or over, sooner or later than was said.
+pub(in crate::jobs) fn shift(connection: &Connection, jump: Millis) -> rusqlite::Result<()> {
+    for update in [
+        "UPDATE job SET created = created + ?1, started = started + ?1, not_before = max(0, not_before + ?1) \
+            WHERE finished IS NULL",
+        "UPDATE job SET expires = expires + ?1 WHERE expires IS NOT NULL",
+        "UPDATE job SET callback_due = callback_due + ?1 WHERE callback_due IS NOT NULL",
+    ] {
+        connection.prepare_cached(update)?.execute([jump])?;
+    }
+    Ok(())
+}
+
 /// Does so with all that ran when the process has died. How many there were.
 pub(in crate::jobs) fn recover(
     connection: &Connection,
@@ -151,6 +165,8 @@ pub(in crate::jobs) fn recover(
     connection.execute("UPDATE job SET not_before = ?1 WHERE state = 'queued' AND not_before > ?1", [now])?;
     let latest = now.saturating_add(LONGEST_PAUSE_MILLIS);
     connection.execute("UPDATE job SET callback_due = ?1 WHERE callback_due > ?1", [latest])?;
+    // Nor is anything kept for longer than was asked for.
+    connection.execute("UPDATE job SET expires = ?1 + lifetime WHERE expires > ?1 + lifetime", [now])?;
     interrupted(connection, None, interruption, now)
 }
 

@@ -102,7 +102,7 @@ pub(crate) async fn run(args: FirecrackerArgs, global: &Global, steps: &Arc<Step
         // Where all was there before, nothing is said.
         if steps.have_begun() {
             steps.finish();
-            eprintln!(
+            crate::output::say!(
                 "Firecracker was not installed: {reason} (--firecracker or --release-url installs it all the same)"
             );
         }

@@ -1,0 +1,2 @@
+# Output without an end.
+exec cat /dev/zero

@@ -1,0 +1,2 @@
+# Reads nothing of what it is given.
+print('did not read')
