@@ -123,7 +123,7 @@ impl Qmp {
         command: &'static str,
         arguments: Value,
     ) -> Result<(), ControlError> {
-        let line = self.command(command, arguments);
+        let line = self.command(command, &arguments);
         let sent = self.stream.get_mut().write_all(line.as_bytes());
         let failed = |source| ControlError::Io { command, source };
         within(self.patience, command, async { sent.await.map_err(failed) }).await?;
@@ -133,7 +133,7 @@ impl Qmp {
     /// Gives QEMU a descriptor under `name`.
     pub(super) async fn pass(&mut self, name: &str, descriptor: BorrowedFd<'_>) -> Result<(), ControlError> {
         let command = "getfd";
-        let line = self.command(command, json!({ "fdname": name }));
+        let line = self.command(command, &json!({ "fdname": name }));
         let descriptors = [descriptor];
         let stream = self.stream.get_mut();
         let sent = stream.async_io(Interest::WRITABLE, || {
@@ -176,7 +176,7 @@ impl Qmp {
     }
 
     /// A command as a line, with the next number.
-    fn command(&mut self, command: &'static str, arguments: Value) -> String {
+    fn command(&mut self, command: &'static str, arguments: &Value) -> String {
         self.last += 1;
         json!({ "execute": command, "arguments": arguments, "id": self.last }).to_string() + "\n"
     }

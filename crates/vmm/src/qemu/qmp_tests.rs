@@ -123,7 +123,7 @@ async fn a_qemu_that_never_answers_is_given_up() {
 
 #[tokio::test]
 async fn lines_have_a_bound_each_and_together_and_what_is_kept_has_one() {
-    let line = MAX_LINE_BYTES as usize;
+    let line = usize::try_from(MAX_LINE_BYTES).unwrap();
     let too_much = |said: String| async move {
         let error = stopped(&said).await.unwrap_err();
         assert!(matches!(error, ControlError::TooMuch { command: "stop" }), "{error}");
