@@ -5,7 +5,7 @@
 
 use std::{
     future::Future,
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use protocol::{
@@ -18,8 +18,9 @@ use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::UnixStream,
     sync::mpsc,
-    time::timeout_at,
+    time::{Instant, timeout_at},
 };
+use vmm::printable;
 
 use crate::{
     expected::{DOING, Expected, SHORT_ANSWER_BYTES},
@@ -239,7 +240,7 @@ async fn within<T>(
     deadline: Instant,
     work: impl Future<Output = Result<T, FrameError>>,
 ) -> Result<T, GuestError> {
-    match timeout_at(deadline.into(), work).await {
+    match timeout_at(deadline, work).await {
         Ok(done) => done.map_err(|source| GuestError::Frame { doing, source }),
         Err(_) => Err(GuestError::TimedOut { doing }),
     }
@@ -247,9 +248,9 @@ async fn within<T>(
 
 /// The agent's reason as it may be shown: bounded, and without what a terminal would act on.
 pub(crate) fn failed(reason: &str) -> GuestError {
-    const LONGEST: usize = 2_000;
-    let plain = |c: char| if c.is_control() { ' ' } else { c };
-    GuestError::Failed { reason: reason.chars().take(LONGEST).map(plain).collect() }
+    const MOST_CHARS: usize = 2_000;
+    let reason: String = reason.chars().take(MOST_CHARS).collect();
+    GuestError::Failed { reason: printable(&reason) }
 }
 
 #[cfg(test)]

@@ -26,6 +26,7 @@ mod shortage;
 mod slots;
 mod snapshots;
 mod text;
+mod written;
 
 pub use answer::{Answer, Exception, ExecutionAnswer, Failure};
 pub use engine::{Engine, EngineSettings, ImageIdentity, Standby, Start};

@@ -14,9 +14,10 @@ const BODY_BYTES: usize = 6 << 20;
 
 /// The most memory that this process has had, in bytes.
 fn peak() -> usize {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
-    line.trim().trim_end_matches(" kB").parse::<usize>().unwrap() << 10
+    let status = std::fs::read_to_string("/proc/self/status").expect("procfs is there");
+    let line =
+        status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("of a process that has memory");
+    line.trim().trim_end_matches(" kB").parse::<usize>().expect("a number of kB") << 10
 }
 
 /// `prefix`, then `part` again and again, then `suffix`.

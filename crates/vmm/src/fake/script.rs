@@ -139,7 +139,16 @@ pub(super) async fn run(world: &World<'_>, host: &mut Conversation) -> Result<Ra
     let mut interpreter = Interpreter { world, deadline, stdout, stderr, files: Vec::new(), host };
     let outcome = interpreter.program().await?;
     interpreter.send().await?;
-    let Interpreter { stdout, stderr, files, .. } = interpreter;
+    let Interpreter { stdout, stderr, mut files, .. } = interpreter;
+    // As the real agent tells of them; what was written again is there once.
+    files.sort_by(|one, other| one.name.cmp(&other.name));
+    files.dedup_by(|later, earlier| {
+        let is_same = later.name == earlier.name;
+        if is_same {
+            std::mem::swap(later, earlier);
+        }
+        is_same
+    });
     Ok(Ran { outcome, stdout: stdout.captured, stderr: stderr.captured, files })
 }
 
