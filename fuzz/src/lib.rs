@@ -3,64 +3,14 @@
 //! Every target asserts a bound of it. libFuzzer's own limit is of the whole process and of no use here: what is kept from
 //! one input to the next counts for it, and an input of a kilobyte may take a gigabyte unseen.
 
-use std::{
-    alloc::{GlobalAlloc, Layout, System},
-    sync::atomic::{AtomicUsize, Ordering::Relaxed},
-};
-
-/// What is allocated now, and the most that was, in bytes.
-static NOW: AtomicUsize = AtomicUsize::new(0);
-static MOST: AtomicUsize = AtomicUsize::new(0);
-
-/// The system's allocator, which counts.
-struct Counting;
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
-fn more(bytes: usize) {
-    MOST.fetch_max(NOW.fetch_add(bytes, Relaxed) + bytes, Relaxed);
-}
-
-// SAFETY: everything is passed on to the system's allocator as it came; counting allocates nothing.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        more(layout.size());
-        // SAFETY: the caller promises what the system's allocator asks for.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        more(layout.size());
-        // SAFETY: as above.
-        unsafe { System.alloc_zeroed(layout) }
-    }
-
-    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-        NOW.fetch_sub(layout.size(), Relaxed);
-        // SAFETY: as above.
-        unsafe { System.dealloc(block, layout) }
-    }
-
-    unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        // Both exist for a moment.
-        more(size);
-        // SAFETY: as above.
-        let moved = unsafe { System.realloc(block, layout, size) };
-        NOW.fetch_sub(layout.size(), Relaxed);
-        moved
-    }
-}
+mod sys;
 
 /// Does some work, which may take so many bytes of memory at a time.
 ///
 /// # Panics
 /// Where it takes more.
 pub fn within_memory<T>(bytes: usize, work: impl FnOnce() -> T) -> T {
-    let before = NOW.load(Relaxed);
-    MOST.store(before, Relaxed);
-    let done = work();
-    let most = MOST.load(Relaxed).saturating_sub(before);
+    let (done, most) = sys::measured(work);
     assert!(most <= bytes, "{most} bytes of memory, which are more than {bytes}");
     done
 }

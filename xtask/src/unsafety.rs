@@ -1,4 +1,4 @@
-//! Unsafe code: in three files, and nowhere else. Every other crate forbids it, which no attribute can undo; these three deny it, and
+//! Unsafe code: in four files, and nowhere else. Every other crate forbids it, which no attribute can undo; these four deny it, and
 //! open it in one module each. That each operation is argued for is clippy's to check, by lints that their manifests name.
 
 use std::{
@@ -12,8 +12,8 @@ use toml::Table;
 
 use crate::{rules::sources, tokens};
 
-/// The crates that have unsafe code, each in its `src/sys.rs`. The last one is for tests alone.
-const CRATES: [&str; 3] = ["crates/guest-agent", "crates/vmm", "e2e/firecracker-stand-in"];
+/// The crates that have unsafe code, each in its `src/sys.rs`. The last two are for tests alone.
+const CRATES: [&str; 4] = ["crates/guest-agent", "crates/vmm", "e2e/firecracker-stand-in", "fuzz"];
 
 /// Those of them whose lints are the workspace's otherwise; cargo cannot take these over but for one.
 const COPIES: [&str; 2] = ["crates/guest-agent", "crates/vmm"];
@@ -57,9 +57,9 @@ pub(crate) fn faults(root: &Path) -> Result<Vec<String>> {
     Ok(faults)
 }
 
-/// The directories of the workspace's crates.
+/// The directories of our crates.
 fn crates(root: &Path) -> Result<Vec<String>> {
-    let mut found: Vec<String> = ["e2e", "e2e/firecracker-stand-in", "xtask"].map(str::to_owned).into();
+    let mut found: Vec<String> = ["e2e", "e2e/firecracker-stand-in", "fuzz", "xtask"].map(str::to_owned).into();
     for entry in fs::read_dir(root.join("crates")).context("cannot list crates")? {
         found.push(format!("crates/{}", entry?.file_name().to_string_lossy()));
     }
