@@ -59,7 +59,8 @@ pub(crate) fn faults(root: &Path) -> Result<Vec<String>> {
 
 /// The directories of our crates.
 fn crates(root: &Path) -> Result<Vec<String>> {
-    let mut found: Vec<String> = ["e2e", "e2e/firecracker-stand-in", "fuzz", "xtask"].map(str::to_owned).into();
+    let mut found: Vec<String> =
+        ["e2e", "e2e/firecracker-stand-in", "fuzz", "xtask"].map(str::to_owned).into();
     for entry in fs::read_dir(root.join("crates")).context("cannot list crates")? {
         found.push(format!("crates/{}", entry?.file_name().to_string_lossy()));
     }
