@@ -255,3 +255,6 @@ fn keep_at_most(stream: &mut Captured, room: usize) -> usize {
     stream.bytes.0.shrink_to_fit();
     taken
 }
+
+#[cfg(test)]
+mod tests;

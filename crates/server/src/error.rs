@@ -38,6 +38,9 @@ pub(crate) enum ApiError {
     /// Bodies of others take all the memory that there is for them.
     #[error("E008: server busy")]
     BodiesBusy,
+    /// It has run, and answers that their clients do not take fill all the memory that there is for them.
+    #[error("E008: server busy: too many answers wait for their clients")]
+    AnswersBusy,
     /// There is a token missing.
     #[error("E004: access_token missing")]
     TokenMissing,
@@ -127,6 +130,7 @@ impl ApiError {
             Self::NoSuchMethod => StatusCode::METHOD_NOT_ALLOWED,
             Self::Authority(_)
             | Self::BodiesBusy
+            | Self::AnswersBusy
             | Self::Job(AskError::Full(_) | AskError::Store(_))
             | Self::Submit(_)
             | Self::Administration(AdministrationError::TimedOut | AdministrationError::Cancelled) => {
@@ -195,6 +199,7 @@ impl ApiError {
             self,
             Self::Pool(PoolError::Refused(_))
                 | Self::BodiesBusy
+                | Self::AnswersBusy
                 | Self::Submit(_)
                 | Self::Job(AskError::Full(_))
         );

@@ -10,6 +10,7 @@
 //! are the page's; causes go to the log alone.
 
 mod administrator;
+mod answers;
 mod body;
 mod caller;
 mod compatible;

@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, Span, field::Empty};
 
 use crate::{
+    answers::Answers,
     body::Bodies,
     compatible::Versions,
     error::{ApiError, Refused},
@@ -36,6 +37,7 @@ pub(crate) struct Shared {
     pub(crate) pool: Pool,
     pub(crate) authority: Option<Authority>,
     pub(crate) bodies: Bodies,
+    pub(crate) answers: Answers,
     pub(crate) connections: Connections,
     pub(crate) operations: Option<Operations>,
     pub(crate) jobs: Option<Jobs>,
@@ -73,6 +75,7 @@ impl Service {
             pool,
             authority: settings.authority,
             bodies: Bodies::new(),
+            answers: Answers::new(),
             connections: settings.connections,
             operations,
             jobs: settings.jobs,

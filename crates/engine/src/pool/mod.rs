@@ -14,6 +14,8 @@
 
 mod driver;
 mod estimate;
+#[cfg(test)]
+mod hostile_tests;
 mod limits;
 #[cfg(test)]
 mod model_tests;

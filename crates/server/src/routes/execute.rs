@@ -2,12 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::{
-    Extension, Json,
-    body::Body,
-    extract::State,
-    response::{IntoResponse as _, Response},
-};
+use axum::{Extension, body::Body, extract::State, response::Response};
 use engine::{Outcome, Request, RequestError, request::Stdin};
 
 use super::{
@@ -55,10 +50,11 @@ pub(super) async fn execute(
         let render = |outcome| text(&flat(outcome)?);
         return stream::respond(shared, trace_id, (envelope, body), only_one, render).await;
     }
-    match answer(&shared, &trace_id, &envelope, body, only_one, None).await.and_then(flat) {
-        Ok(answer) => Json(answer).into_response(),
-        Err(error) => error.respond(&trace_id),
-    }
+    let answered = async {
+        let outcome = answer(&shared, &trace_id, &envelope, body, only_one, None).await?;
+        shared.answers.json(flat(outcome)?).await
+    };
+    answered.await.unwrap_or_else(|error| error.respond(&trace_id))
 }
 
 fn only_one(body: &[u8], shared: &Shared) -> Result<Request, RequestError> {

@@ -333,12 +333,10 @@ pub(super) async fn one(
     let answer = async {
         let wait = wait(query)?;
         let (Path(id), jobs) = (id.map_err(|_| unknown())?, jobs(&shared)?);
-        jobs.get(&asker.viewer(), &id, wait).await?.ok_or_else(unknown)
+        let job = jobs.get(&asker.viewer(), &id, wait).await?.ok_or_else(unknown)?;
+        shared.answers.json(job).await
     };
-    match answer.await {
-        Ok(job) => Json(job).into_response(),
-        Err(error) => error.respond(&trace_id),
-    }
+    answer.await.unwrap_or_else(|error| error.respond(&trace_id))
 }
 
 /// Cancels a job that waits or runs; forgets one that has ended, with its result.

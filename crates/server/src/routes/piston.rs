@@ -154,14 +154,15 @@ async fn execute(
             async move { answer(shared, trace_id, envelope, body, understood, Some(&mut live)).await };
         let (outcome, output) = tokio::join!(running, interleaved(events));
         match (outcome?.answer, &runtime) {
-            (Answer::One(execution), Some(runtime)) => Ok(Executed::new(&execution, output, runtime)),
+            (Answer::One(execution), Some(runtime)) => {
+                let executed = Executed::new(&execution, output, runtime);
+                drop(execution);
+                shared.answers.json(executed).await
+            }
             _ => Err(ApiError::Internal("an answer without an execution".to_owned())),
         }
     };
-    match executed.await {
-        Ok(executed) => Json(executed).into_response(),
-        Err(error) => told(&error, &trace_id),
-    }
+    executed.await.unwrap_or_else(|error| told(&error, &trace_id))
 }
 
 /// Runs a program on a WebSocket: its output as it is written, its input as it comes.

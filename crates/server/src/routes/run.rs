@@ -2,12 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::{
-    Extension, Json,
-    body::Body,
-    extract::State,
-    response::{IntoResponse as _, Response},
-};
+use axum::{Extension, body::Body, extract::State, response::Response};
 use engine::{
     Outcome, Request, RequestError,
     live::Live,
@@ -62,10 +57,11 @@ pub(super) async fn run(
         let render = |outcome: Outcome| text(&outcome.answer);
         return stream::respond(shared, trace_id, (envelope, body), understood, render).await;
     }
-    match answer(&shared, &trace_id, &envelope, body, understood, None).await {
-        Ok(outcome) => Json(outcome.answer).into_response(),
-        Err(error) => error.respond(&trace_id),
-    }
+    let answered = async {
+        let outcome = answer(&shared, &trace_id, &envelope, body, understood, None).await?;
+        shared.answers.json(outcome.answer).await
+    };
+    answered.await.unwrap_or_else(|error| error.respond(&trace_id))
 }
 
 /// As the last event of a stream has it.

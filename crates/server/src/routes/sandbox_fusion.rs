@@ -82,9 +82,12 @@ async fn run_code(
             }
         }
     };
-    let answered = answer(&shared, &trace_id, &envelope, body, understood, None).await;
+    let answered = match answer(&shared, &trace_id, &envelope, body, understood, None).await {
+        Ok(outcome) => shared.answers.json(RanCode::of(outcome, &wanted)).await,
+        Err(error) => Err(error),
+    };
     match (answered, not_run) {
-        (Ok(outcome), _) => Json(RanCode::of(outcome, &wanted)).into_response(),
+        (Ok(response), _) => response,
         (Err(_), Some(NotRun::Malformed(malformed))) => {
             (StatusCode::UNPROCESSABLE_ENTITY, Json(malformed)).into_response()
         }

@@ -34,7 +34,9 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::{Instrument as _, Span};
 
 use super::run::answer;
-use crate::{caller::Envelope, error::ApiError, metrics::micros, service::Shared, trace::TraceId};
+use crate::{
+    answers::Room, caller::Envelope, error::ApiError, metrics::micros, service::Shared, trace::TraceId,
+};
 
 /// How long a request may wait before its answer begins, so that what is refused at once is so with a status of its own.
 const HEAD_PATIENCE: Duration = Duration::from_secs(1);
@@ -68,13 +70,17 @@ pub(super) async fn respond(
 ) -> Response {
     let (mut live, events) = Live::watched();
     let id = trace_id.clone();
-    let answered =
-        async move { render(answer(&shared, &id, &envelope, body, understand, Some(&mut live)).await?) };
+    let answered = async move {
+        let text = render(answer(&shared, &id, &envelope, body, understand, Some(&mut live)).await?)?;
+        let room = shared.answers.room_for(text.len()).await?;
+        Ok(Rendered { text, room })
+    };
     let mut running = Running {
         events,
         // By itself, so that its deadlines hold whoever reads: a client that does not is no reason to keep a microVM.
         answered: Some(AbortOnDropHandle::new(tokio::spawn(answered.instrument(Span::current())))),
         ended: None,
+        room: None,
         to_tell: VecDeque::new(),
         decoded: Decoded::default(),
         trace_id,
@@ -93,11 +99,19 @@ pub(super) async fn respond(
     response
 }
 
+/// The last event of a stream, and its part of the memory for answers.
+struct Rendered {
+    text: String,
+    room: Room,
+}
+
 /// A request whose answer is on its way.
 struct Running {
     events: mpsc::Receiver<Happened>,
-    answered: Option<AbortOnDropHandle<Result<String, ApiError>>>,
-    ended: Option<Result<String, ApiError>>,
+    answered: Option<AbortOnDropHandle<Result<Rendered, ApiError>>>,
+    ended: Option<Result<Rendered, ApiError>>,
+    /// Of the result that is on its way: given back when its connection asks for what follows it.
+    room: Option<Room>,
     to_tell: VecDeque<Event>,
     decoded: Decoded,
     trace_id: TraceId,
@@ -182,7 +196,10 @@ impl Running {
                 return Some((Ok(event), running));
             }
             let last = match running.ended.take()? {
-                Ok(result) => Event::default().event("result").data(result),
+                Ok(Rendered { text, room }) => {
+                    running.room = Some(room);
+                    Event::default().event("result").data(text)
+                }
                 Err(error) => Event::default().event("error").data(json(&error.failure(&running.trace_id))),
             };
             Some((Ok(last), running))
@@ -209,6 +226,7 @@ fn json(value: &impl Serialize) -> String {
 #[cfg(test)]
 mod tests {
     use axum::http::{HeaderValue, StatusCode};
+    use futures_util::StreamExt as _;
     use serde_json::{Value, json};
 
     use super::*;
@@ -279,6 +297,29 @@ mod tests {
         assert_eq!(result["stdout"].as_str().unwrap().len(), 1 << 20);
         assert_eq!(result["dropped"]["stdout"], 3_000_000 - (1 << 20));
         assert!(result["exception"].is_null());
+    }
+
+    #[tokio::test]
+    async fn a_result_keeps_its_part_of_the_memory_until_what_follows_it_is_asked_for() {
+        let answers = crate::answers::Answers::new();
+        let room = answers.room_for(1 << 20).await.unwrap();
+        let whole = answers.free_kib();
+        let (_live, events) = Live::watched();
+        let running = Running {
+            events,
+            answered: None,
+            ended: Some(Ok(Rendered { text: "{}".to_owned(), room })),
+            room: None,
+            to_tell: VecDeque::new(),
+            decoded: Decoded::default(),
+            trace_id: TraceId("t".to_owned()),
+            since: Instant::now(),
+        };
+        let mut events = Box::pin(running.into_events());
+        assert!(events.next().await.is_some());
+        assert_eq!(answers.free_kib(), whole, "it may not have left yet");
+        assert!(events.next().await.is_none());
+        assert_eq!(answers.free_kib(), whole + (1 << 10));
     }
 
     #[tokio::test]

@@ -171,6 +171,7 @@ impl Guest {
                     return Ok(self.conversation.write(&GARBAGE).await);
                 }
                 Err(Misbehaviour::Silence) => std::future::pending().await,
+                Err(Misbehaviour::Say(bytes)) => return Ok(self.conversation.write(&bytes).await),
                 Err(Misbehaviour::Channel(error)) => return Ok(Err(error)),
                 Err(Misbehaviour::Fail(reason)) => return Ok(self.send(&[failed(&reason)]).await),
             }

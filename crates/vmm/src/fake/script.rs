@@ -23,6 +23,9 @@
 //! shutdown       the guest turns itself off
 //! garbage        the guest agent answers with bytes that are no frame
 //! silence        the guest agent never answers
+//! length N       the guest agent announces a frame of N bytes, and sends none
+//! twice          the guest agent reports the end of this program twice
+//! other          the guest agent reports the end of an execution that is not this one
 //! fail TEXT      the guest agent says that it failed, for this reason
 //! ```
 //!
@@ -32,9 +35,12 @@ use std::time::Duration;
 
 use protocol::{
     Bytes,
-    frame::FrameError,
+    frame::{self, FrameError},
     limits::MAX_CHUNK_BYTES,
-    message::{Captured, Content, Fetched, GuestMessage, HostMessage, Outcome, Output as Chunk, Run, Stream},
+    message::{
+        Captured, Content, Execution, Fetched, GuestMessage, HostMessage, Outcome, Output as Chunk, Run,
+        Stream,
+    },
 };
 use tokio::time::{Instant, sleep_until, timeout_at};
 
@@ -63,6 +69,7 @@ pub(super) enum Misbehaviour {
     Shutdown,
     Garbage,
     Silence,
+    Say(Vec<u8>),
     Fail(String),
     /// None: the host has gone.
     Channel(FrameError),
@@ -195,12 +202,16 @@ impl Interpreter<'_> {
             ("args", "") => self.stdout.line(&self.world.run.args.join(" ")),
             ("identity", "") => self.stdout.line(&self.world.identity.to_string()),
             ("process", "") => self.stdout.line(self.world.process),
-            ("sleep" | "flood" | "exit" | "signal", number) => return self.with_number(word, number).await,
+            ("sleep" | "flood" | "exit" | "signal" | "length", number) => {
+                return self.with_number(word, number).await;
+            }
             ("memory", "") => return Next::End(Outcome::OutOfMemory),
             ("crash", "") => return Next::Misbehave(Misbehaviour::Crash),
             ("shutdown", "") => return Next::Misbehave(Misbehaviour::Shutdown),
             ("garbage", "") => return Next::Misbehave(Misbehaviour::Garbage),
             ("silence", "") => return Next::Misbehave(Misbehaviour::Silence),
+            ("twice", "") => return Next::Misbehave(self.reported(&[0, 0])),
+            ("other", "") => return Next::Misbehave(self.reported(&[1])),
             ("fail", reason) => return Next::Misbehave(Misbehaviour::Fail(reason.to_owned())),
             _ => return Next::Unknown,
         }
@@ -244,6 +255,24 @@ impl Interpreter<'_> {
         Next::Line
     }
 
+    /// Reports of executions so far beside this one.
+    fn reported(&self, beside: &[u32]) -> Misbehaviour {
+        let report = |beside: &u32| {
+            frame::encode(&GuestMessage::Execution(Execution {
+                index: self.world.index + beside,
+                outcome: Outcome::Exited { code: 0 },
+                stdout: Captured::default(),
+                stderr: Captured::default(),
+                duration_micros: 1,
+                usage: None,
+            }))
+        };
+        match beside.iter().map(report).collect::<Result<Vec<_>, _>>() {
+            Ok(frames) => Misbehaviour::Say(frames.concat()),
+            Err(error) => Misbehaviour::Channel(error),
+        }
+    }
+
     fn file(&mut self, file: &str) {
         let (name, text) = file.split_once(' ').unwrap_or((file, ""));
         if self.world.run.options.fetch.iter().any(|glob| glob == name || glob == "**/*") {
@@ -269,6 +298,10 @@ impl Interpreter<'_> {
             ("flood", Ok(count), _) => {
                 self.stdout.flood(count);
                 Next::Line
+            }
+            ("length", Ok(length), _) => {
+                let header = u32::try_from(length).unwrap_or(u32::MAX).to_be_bytes();
+                Next::Misbehave(Misbehaviour::Say(header.to_vec()))
             }
             ("exit", _, Ok(code)) => Next::End(Outcome::Exited { code }),
             ("signal", _, Ok(signal)) => Next::End(Outcome::Killed { signal }),
