@@ -72,7 +72,8 @@ async fn output_without_end_ends_with_the_programs_time() {
         let watching = tokio::spawn(async move { while events.recv().await.is_some() {} });
         let acts = vec![Act::Forever(frame(&output(0, &text)))];
         let ended = endless(run(1, 1 << 20, false), acts, Some(&mut live)).await;
-        assert!(matches!(ended, Err(GuestError::TimedOut { .. })), "{ended:?}");
+        // The deadline finds it reading, or telling of what it has read.
+        assert!(matches!(ended, Err(GuestError::TimedOut { .. } | GuestError::NotTaken)), "{ended:?}");
         watching.abort();
     }
 }
