@@ -28,7 +28,7 @@ use std::{
     io::Write as _,
     os::unix::ffi::OsStrExt as _,
     path::{Path, PathBuf},
-    process::{Command, Output, Stdio},
+    process::{Command, ExitCode, Output, Stdio},
     time::{Duration, Instant},
 };
 
@@ -246,6 +246,18 @@ impl TestHost {
             walk(&self.data, &mut found)?;
         }
         Ok(found)
+    }
+}
+
+/// How a program of ours ends, whose work was done or not, and says whether all was well.
+pub fn exit_code(done: Result<bool>) -> ExitCode {
+    match done {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
     }
 }
 

@@ -202,7 +202,7 @@ fn is_sound(asked: &Run, report: &Report, outputs: Option<Vec<Output>>) {
     assert_eq!(executions.len(), asked.stdins.len());
     for (number, execution) in executions.iter().enumerate() {
         assert_eq!(execution.index as usize, number);
-        assert!(execution.usage.is_none() || asked.options.usage, "what it used was not asked");
+        assert_eq!(execution.usage.is_some(), asked.options.usage, "what it used comes where it was asked for");
         for (stream, captured) in [(Stream::Stdout, &execution.stdout), (Stream::Stderr, &execution.stderr)] {
             let length = captured.bytes.0.len() as u64;
             assert!(length <= asked.limits.output_bytes, "more is kept than was asked for");

@@ -4,6 +4,7 @@
 //! `commands`, one file each; how they end in `failure`. A library only so that `fuzz/` can read configurations as it does.
 
 mod administration;
+mod alone;
 mod backend;
 mod bucket;
 mod commands;

@@ -157,8 +157,8 @@ pub(crate) fn to_the_end(
             Remains::Nothing
         }
     };
-    // Nobody is left who could write, for who is killed runs no more: what there will be is there. The end of a stream may never come, for a pipe can be
-    // kept open without a process, by a socket that holds itself.
+    // Nobody is left who could write, for who is killed runs no more: what there will be is there. The end of a stream may
+    // never come, for a pipe can be kept open without a process, by a socket that holds itself.
     for (capture, stream) in captures.iter_mut().zip(STREAMS) {
         loop {
             if let Some(live) = &mut live {

@@ -19,13 +19,7 @@ struct Options {
 }
 
 fn main() -> ExitCode {
-    match run(&Options::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    e2e::exit_code(run(&Options::parse()).map(|()| true))
 }
 
 fn run(Options { data_dir, running }: &Options) -> Result<()> {

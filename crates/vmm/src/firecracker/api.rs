@@ -24,8 +24,8 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 use serde::{Deserialize, Serialize};
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::UnixStream,
+    io::{AsyncRead, ReadBuf, join},
+    net::{UnixStream, unix::OwnedReadHalf},
     task::JoinHandle,
     time::timeout,
 };
@@ -55,9 +55,9 @@ pub(super) struct Api {
     patience: Duration,
 }
 
-/// A stream that fails once more was read from it than there is room for.
+/// The reading half of a stream, which fails once more was read from it than there is room for.
 struct Bounded {
-    stream: UnixStream,
+    stream: OwnedReadHalf,
     room: Arc<AtomicUsize>,
 }
 
@@ -75,24 +75,6 @@ impl AsyncRead for Bounded {
     }
 }
 
-impl AsyncWrite for Bounded {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
-    }
-}
-
 /// What Firecracker says of a request that it refuses.
 #[derive(Deserialize)]
 struct Fault {
@@ -104,7 +86,8 @@ impl Api {
     pub(super) async fn over(stream: UnixStream) -> Result<Self, ControlError> {
         let failed = |error: hyper::Error| io_error("connect", error);
         let room = Arc::new(AtomicUsize::new(MAX_ANSWER_BYTES));
-        let stream = TokioIo::new(Bounded { stream, room: Arc::clone(&room) });
+        let (reading, writing) = stream.into_split();
+        let stream = TokioIo::new(join(Bounded { stream: reading, room: Arc::clone(&room) }, writing));
         let (requests, connection) =
             Builder::new().max_buf_size(BUFFER_BYTES).handshake(stream).await.map_err(failed)?;
         // Its end is told by the next request.

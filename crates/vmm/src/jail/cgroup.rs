@@ -56,13 +56,18 @@ fn passes_on(group: &Path) -> io::Result<bool> {
     Ok(["memory", "pids"].iter().all(|wanted| text.split_whitespace().any(|name| name == *wanted)))
 }
 
+/// Where the groups of all microVMs are, in either version of cgroups. Not all of these exist.
+pub fn parents() -> [PathBuf; 3] {
+    ["", "memory", "pids"].map(|controller| Path::new(MOUNT_POINT).join(controller).join(PARENT))
+}
+
 /// Removes the group of a VMM whose supervisor could not: once the kernel has ended the VMM. Whether none is left.
 pub(super) fn remove_left(name: &str) -> bool {
-    ["", "memory", "pids"]
+    parents()
+        .map(|parent| parent.join(name))
         .iter()
-        .map(|controller| Path::new(MOUNT_POINT).join(controller).join(PARENT).join(name))
         .filter(|group| group.exists())
-        .all(|group| remove_with_all(&group))
+        .all(|group| remove_with_all(group))
 }
 
 /// Removes a group, and ends what is left in it: a VMM that a guest has taken over may have undone that it dies with its
@@ -86,9 +91,7 @@ fn remove_with_all(group: &Path) -> bool {
 /// Removes the groups of VMMs whose names begin so, and whose supervisors were killed with them. There must be nobody who starts
 /// any of such a name. How many there were.
 pub fn remove_all_left(prefix: &str) -> usize {
-    let parents =
-        ["", "memory", "pids"].map(|controller| Path::new(MOUNT_POINT).join(controller).join(PARENT));
-    let groups = parents.iter().filter_map(|parent| fs::read_dir(parent).ok()).flatten().flatten();
+    let groups = parents().into_iter().filter_map(|parent| fs::read_dir(parent).ok()).flatten().flatten();
     let ours = groups.filter(|group| group.file_name().to_string_lossy().starts_with(prefix));
     // One whose processes are still on their way out stays: the next start finds it empty.
     ours.filter(|group| remove_with_all(&group.path())).count()

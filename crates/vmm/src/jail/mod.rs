@@ -26,7 +26,7 @@ mod root;
 mod spec;
 mod supervisor;
 
-pub use cgroup::{available as cgroup_available, remove_all_left};
+pub use cgroup::{available as cgroup_available, parents as cgroup_parents, remove_all_left};
 pub use launch::{Jailed, LaunchError, Supervisor};
 pub use spec::{Access, CgroupLimits, FIRST_DESCRIPTOR, JailFile, JailSpec, Launcher};
 pub use supervisor::{close_inherited, supervise};

@@ -20,12 +20,5 @@ fn main() -> ExitCode {
         ["inside", stage] => inside::run(stage),
         ref stages => outside::run(stages),
     };
-    match done {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    e2e::exit_code(done)
 }

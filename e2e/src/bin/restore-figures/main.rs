@@ -31,13 +31,7 @@ const NATIVE_RUNS: u32 = 50;
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    match run(&arguments) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    e2e::exit_code(run(&arguments).map(|()| true))
 }
 
 fn run(arguments: &[&str]) -> Result<()> {

@@ -18,14 +18,10 @@ use std::{
 };
 
 use anyhow::Context as _;
-use rustix::{
-    fs::{FlockOperation, flock},
-    io::Errno,
-};
 use store::DataDirectory;
 use tempfile::TempDir;
 
-use crate::failure::Failure;
+use crate::{alone, failure::Failure};
 
 /// The right to measure: two benchmarks at a time would measure each other.
 pub(super) struct Alone {
@@ -42,24 +38,11 @@ pub(super) struct Scratch {
 impl Alone {
     /// Takes the lock, and removes what a benchmark that was killed has left.
     pub(super) fn take(data: DataDirectory) -> Result<Self, Failure> {
-        let path = data.run().join("benchmark.lock");
-        let failed = || format!("cannot lock {}", path.display());
-        fs::create_dir_all(data.run()).with_context(failed).map_err(Failure::host)?;
-        let lock = File::options()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(&path)
-            .with_context(failed)
-            .map_err(Failure::host)?;
-        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(Errno::WOULDBLOCK) => {
-                let hint = "wait for it to finish: two at a time would measure each other".to_owned();
-                return Err(Failure::host(anyhow::anyhow!("another benchmark is running")).hint(hint));
-            }
-            Err(error) => return Err(Failure::host(anyhow::Error::new(error).context(failed()))),
-        }
+        let lock = alone::lock(
+            &data.run().join("benchmark.lock"),
+            "another benchmark is running",
+            "wait for it to finish: two at a time would measure each other",
+        )?;
         let directory = data.run().join("benchmark");
         match fs::remove_dir_all(&directory) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {

@@ -9,13 +9,6 @@ use super::{
     fix::{Shell, quote},
 };
 
-/// Where the cgroups of microVMs are, in either version of cgroups (`vmm::jail`).
-pub(super) const PARENTS: [&str; 3] = [
-    "/sys/fs/cgroup/llm-firecracker",
-    "/sys/fs/cgroup/memory/llm-firecracker",
-    "/sys/fs/cgroup/pids/llm-firecracker",
-];
-
 /// A cgroup without processes that is younger than this may still be waiting for its VMM.
 const AGE: Duration = Duration::from_secs(60);
 
@@ -51,7 +44,7 @@ mod tests {
     #[test]
     fn only_old_cgroups_without_processes_are_left_over() {
         let group = |name: &str, seconds, is_used| Group {
-            path: format!("{}/{name}", PARENTS[0]).into(),
+            path: format!("/sys/fs/cgroup/llm-firecracker/{name}").into(),
             age: Duration::from_secs(seconds),
             is_used,
         };

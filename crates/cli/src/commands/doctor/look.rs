@@ -25,7 +25,7 @@ use super::{
     finding::{Finding, chain},
     fix::{Shell, quote},
     host::{self, KvmFacts, NamespaceFacts, PROGRAMS},
-    leftovers::{self, Group, PARENTS},
+    leftovers::{self, Group},
     production::{self, ProductionFacts},
     snapshots::{self, SnapshotFacts, Verdict},
 };
@@ -204,7 +204,7 @@ fn is_installed(program: &str) -> bool {
 /// The cgroups of all microVMs.
 fn groups() -> Vec<Group> {
     let mut groups = Vec::new();
-    for parent in PARENTS {
+    for parent in jail::cgroup_parents() {
         for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
             let path = entry.path();
             // What is gone meanwhile, or cannot be read, is not left over.

@@ -142,7 +142,7 @@ impl Attack {
 
     /// What it does: its first comment.
     pub(super) fn does(&self) -> String {
-        let source = source_of(&self.program).unwrap_or_default();
+        let source = program(&self.program).map_or("", |program| program.source);
         let comment =
             source.lines().map(|line| line.trim_start_matches(['/', '*', '#', ' ', '\t']).trim_end());
         let comment: Vec<_> = comment.skip_while(|line| line.is_empty()).collect();
@@ -155,9 +155,10 @@ impl Attack {
 
     /// The request for it.
     pub(super) fn request(&self, language: &LanguageSpec) -> Result<Request, Failure> {
-        let program = program_of(&self.program)
+        let program = program(&self.program)
             .with_context(|| format!("there is no program {}", self.program))
-            .map_err(Failure::host)?;
+            .map_err(Failure::host)?
+            .runs;
         let main = language.main_file.clone();
         let file =
             |name: &str, content: &[u8]| File { name: name.to_owned(), content: content.to_vec().into() };
@@ -169,18 +170,12 @@ impl Attack {
         }
         let mut args = self.args.clone();
         args.extend((self.long_argument > 0).then(|| "x".repeat(self.long_argument)));
-        Request::of_parts(Parts {
-            language: language.clone(),
-            files,
-            main_file: None,
-            args,
-            stdin: "x".repeat(self.stdin_bytes),
-            timeout: self.timeout(),
-            memory_mib: None,
-            fetch: Vec::new(),
-        })
-        .with_context(|| format!("the request for {} is wrong", self.name()))
-        .map_err(Failure::host)
+        checked(language, files, args, self.stdin(), self.timeout())
+    }
+
+    /// What it is given to read.
+    pub(super) fn stdin(&self) -> String {
+        "x".repeat(self.stdin_bytes)
     }
 
     /// The program of the language by which another one is started: by the same process, which then is the other.
@@ -198,27 +193,36 @@ impl Attack {
 
 /// The calm request.
 pub(super) fn calm(language: &LanguageSpec) -> Result<Request, Failure> {
-    let main = language.main_file.clone();
-    Request::of_parts(Parts {
-        files: vec![File { name: main, content: CALM.into() }],
-        language: language.clone(),
-        main_file: None,
-        args: Vec::new(),
-        stdin: CALM_STDIN.to_owned(),
-        timeout: Duration::from_secs(PATIENT_SECONDS),
-        memory_mib: None,
-        fetch: Vec::new(),
-    })
-    .context("the calm request is wrong")
-    .map_err(Failure::host)
+    of_program(language, CALM, CALM_STDIN.to_owned(), Duration::from_secs(PATIENT_SECONDS))
 }
 
-fn source_of(name: &str) -> Option<&'static str> {
-    PROGRAMS.iter().find(|program| program.name == name).map(|program| program.source)
+/// The request for a program of the language itself.
+pub(super) fn of_program(
+    language: &LanguageSpec,
+    program: &str,
+    stdin: String,
+    timeout: Duration,
+) -> Result<Request, Failure> {
+    let main = File { name: language.main_file.clone(), content: program.into() };
+    checked(language, vec![main], Vec::new(), stdin, timeout)
 }
 
-fn program_of(name: &str) -> Option<&'static [u8]> {
-    PROGRAMS.iter().find(|program| program.name == name).map(|program| program.runs)
+fn checked(
+    language: &LanguageSpec,
+    files: Vec<File>,
+    args: Vec<String>,
+    stdin: String,
+    timeout: Duration,
+) -> Result<Request, Failure> {
+    let language = language.clone();
+    let (main_file, memory_mib, fetch) = (None, None, Vec::new());
+    Request::of_parts(Parts { language, files, main_file, args, stdin, timeout, memory_mib, fetch })
+        .context("a request of the selftest is wrong")
+        .map_err(Failure::host)
+}
+
+fn program(name: &str) -> Option<&'static Program> {
+    PROGRAMS.iter().find(|program| program.name == name)
 }
 
 /// A file of `programs/`.

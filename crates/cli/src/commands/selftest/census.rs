@@ -9,13 +9,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use store::DataDirectory;
-
-/// Where the cgroups of microVMs are, in either version of cgroups.
-const CGROUPS: [&str; 3] = [
-    "/sys/fs/cgroup/llm-firecracker",
-    "/sys/fs/cgroup/memory/llm-firecracker",
-    "/sys/fs/cgroup/pids/llm-firecracker",
-];
+use vmm::jail;
 
 /// How deep the data directory is looked through: images, snapshots and what is in the making.
 const DEPTH: u32 = 4;
@@ -50,7 +44,11 @@ impl Census {
     pub(super) fn take(data: &DataDirectory, prefix: &str) -> Result<Self> {
         let mut files = BTreeSet::new();
         names(data.root(), DEPTH, &mut files);
-        let groups = CGROUPS.iter().filter_map(|parent| fs::read_dir(parent).ok()).flatten().flatten();
+        let groups = jail::cgroup_parents()
+            .into_iter()
+            .filter_map(|parent| fs::read_dir(parent).ok())
+            .flatten()
+            .flatten();
         let is_ours =
             |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(prefix));
         let mounts = fs::read_to_string("/proc/self/mountinfo").context("read /proc/self/mountinfo")?;

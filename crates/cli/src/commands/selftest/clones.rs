@@ -2,20 +2,16 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    time::{Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use anyhow::Context as _;
-use engine::{
-    Request, Session,
-    request::{File, Parts, Process, Stdin},
-};
+use engine::{Request, Session, request::Process};
 use futures_util::future::join_all;
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::{
-    judge,
+    catalogue, judge,
     report::Tried,
     trial::{Ground, run},
 };
@@ -24,7 +20,7 @@ use crate::failure::Failure;
 const PROGRAM: &str = include_str!("programs/identity.py");
 
 /// How long the program may take: all run at once, on the processors that there are.
-const TIMEOUT_SECONDS: u64 = 120;
+const TIMEOUT: Duration = Duration::from_secs(120);
 
 /// How far a clone's clock may be from the host's.
 const CLOCK_SECONDS: f64 = 1.0;
@@ -66,11 +62,13 @@ pub(super) async fn tried(ground: &Ground<'_>, count: u32) -> Result<Tried, Fail
     }
     let mut all = Vec::new();
     for process in [Process::Initialised, Process::Fresh] {
-        let secrets = (0..sessions.len())
-            .map(|number| format!("secret-of-clone-{number}-{}", uuid::Uuid::now_v7().simple()));
-        let asked: Vec<_> = sessions.iter_mut().zip(secrets).collect();
-        let heard =
-            join_all(asked.into_iter().map(|(session, secret)| hear(ground, session, secret, process))).await;
+        let mut asked = Vec::new();
+        for (number, session) in sessions.iter_mut().enumerate() {
+            let secret = format!("secret-of-clone-{number}-{}", uuid::Uuid::now_v7().simple());
+            let request = catalogue::of_program(ground.language, PROGRAM, format!("{secret}\n"), TIMEOUT)?;
+            asked.push(hear(session, request, secret, process));
+        }
+        let heard = join_all(asked).await;
         for one in heard {
             match one {
                 Ok(heard) => all.push(heard),
@@ -86,12 +84,11 @@ pub(super) async fn tried(ground: &Ground<'_>, count: u32) -> Result<Tried, Fail
 }
 
 async fn hear(
-    ground: &Ground<'_>,
     session: &mut Session,
+    request: Request,
     secret: String,
     process: Process,
 ) -> Result<Heard, String> {
-    let request = request(ground, &secret).map_err(|error| format!("{error:#}"))?;
     let before = now();
     let (answers, _) = run(session, &request, process).await.map_err(|error| engine::chain(&error))?;
     let answer = answers.first().ok_or("there was no answer")?;
@@ -108,22 +105,6 @@ async fn hear(
         return Err(format!("the answer to {secret} is that to {}", judge::shown(&said.secret)));
     }
     Ok(Heard { said, between: (before, now()) })
-}
-
-fn request(ground: &Ground<'_>, secret: &str) -> anyhow::Result<Request> {
-    let mut request = Request::of_parts(Parts {
-        files: vec![File { name: ground.language.main_file.clone(), content: PROGRAM.into() }],
-        language: ground.language.clone(),
-        main_file: None,
-        args: Vec::new(),
-        stdin: String::new(),
-        timeout: std::time::Duration::from_secs(TIMEOUT_SECONDS),
-        memory_mib: None,
-        fetch: Vec::new(),
-    })
-    .context("the request of the clones is wrong")?;
-    request.stdin = Stdin::One(format!("{secret}\n"));
-    Ok(request)
 }
 
 fn now() -> f64 {

@@ -1,16 +1,11 @@
 //! The command: what is tried, on what, and what is printed.
 
-use std::{fs, process::ExitCode};
+use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::builder::RangedU64ValueParser;
 use engine::{Engine, EngineSettings, Languages, Room};
 use futures_util::StreamExt as _;
-use rustix::{
-    fs::{FlockOperation, flock},
-    io::Errno,
-};
-use store::DataDirectory;
 
 use super::{
     catalogue::{self, Attack},
@@ -20,7 +15,7 @@ use super::{
     trial::Ground,
 };
 use crate::{
-    backend,
+    alone, backend,
     commands::{
         api::{FIRST_SLOT, SLOTS},
         run::told,
@@ -95,7 +90,12 @@ pub(crate) async fn run(args: SelftestArgs, global: &Global) -> Result<ExitCode,
     let languages = Languages::built_in();
     let language = languages.find("python").context("there is no Python").map_err(Failure::host)?;
     let data = global.data();
-    let _alone = alone(&data)?;
+    // Two would use the same users.
+    let _alone = alone::lock(
+        &data.run().join("selftest.lock"),
+        "another selftest runs on this data directory",
+        "wait for it, or choose another --data-dir",
+    )?;
     let vmm = backend::chosen(global, &HostFacts::get(global))?;
     let identity = vmm.identity();
     let called = format!("{} {} ({})", identity.vmm, identity.version, identity.acceleration);
@@ -170,20 +170,4 @@ fn list(attacks: &[Attack], json: bool) -> Result<ExitCode, Failure> {
         output::table(&["NAME", "HAS TO END WITH", "WHAT IT DOES"], &rows)?;
     }
     Ok(ExitCode::from(DONE))
-}
-
-/// Lets one of these run at a time on a data directory: two would use the same users.
-fn alone(data: &DataDirectory) -> Result<fs::File, Failure> {
-    let path = data.run().join("selftest.lock");
-    let failed = || format!("cannot lock {}", path.display());
-    fs::create_dir_all(data.run()).with_context(failed).map_err(Failure::host)?;
-    let lock = fs::File::create(&path).with_context(failed).map_err(Failure::host)?;
-    match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(lock),
-        Err(Errno::WOULDBLOCK) => {
-            let hint = "wait for it, or choose another --data-dir".to_owned();
-            Err(Failure::host(anyhow::anyhow!("another selftest runs on this data directory")).hint(hint))
-        }
-        Err(error) => Err(Failure::host(anyhow::Error::new(error).context(failed()))),
-    }
 }

@@ -16,7 +16,7 @@ use super::{
 use crate::failure::Failure;
 
 /// How many executions a batch has: the second one follows an attack.
-const BATCH: u32 = 2;
+const BATCH: usize = 2;
 
 /// How an attack ends that takes its microVM with it.
 const DESTROYED: &str = "destroyed";
@@ -42,8 +42,7 @@ impl Ground<'_> {
     pub(super) async fn attack(&self, attack: &Attack, way: Way) -> Result<Tried, Failure> {
         let mut request = attack.request(self.language)?;
         if way == Way::Batch {
-            let Stdin::One(stdin) = request.stdin else { unreachable!("an attack has one stdin") };
-            request.stdin = Stdin::Batch(vec![stdin; BATCH as usize]);
+            request.stdin = Stdin::Batch(vec![attack.stdin(); BATCH]);
         }
         let process = if way == Way::Fresh { Process::Fresh } else { Process::Initialised };
         let mut tried = Tried::new(attack.name(), way.name());
