@@ -19,10 +19,9 @@ pub(super) const CALM: &str = include_str!("programs/calm.py");
 /// What it reads.
 const CALM_STDIN: &str = "calm";
 
-/// What it has to print, and how many processes it has to see: the runner, itself, and an initialised interpreter where that
-/// still waits.
-pub(super) fn calm_stdout(interpreter_waits: bool) -> String {
-    let processes = if interpreter_waits { 3 } else { 2 };
+/// What it has to print where it has to see so many processes: the runner, itself, and an initialised interpreter where one
+/// waits.
+pub(super) fn calm_stdout(processes: u32) -> String {
     format!(
         "{processes} processes\n['job-'] in the scratch directories, ['main.py'] here\nTrue inodes, True room\n64 MiB of \
          memory, {CALM_STDIN} from stdin\n"
@@ -94,6 +93,9 @@ pub(super) struct Attack {
     /// Its files besides the program, by their names.
     #[serde(default)]
     pub(super) files: BTreeMap<String, String>,
+    /// Whether the kernel may have to end the initialised interpreter for it, without which the agent goes on.
+    #[serde(default)]
+    pub(super) may_end_the_interpreter: bool,
     /// Has a microVM with so many virtual processors booted, instead of one restored.
     #[serde(default)]
     pub(super) processors: Option<u32>,
@@ -130,9 +132,16 @@ impl Attack {
         }
     }
 
-    /// Whether it takes the initialised interpreter with it: nothing that is forked, or has arguments, does.
-    pub(super) fn uses_the_interpreter_up(&self, way: Way) -> bool {
-        way == Way::Alone && self.args.is_empty() && self.long_argument == 0
+    /// How many processes a calm program may see after it: without the initialised interpreter where it was that, which nothing is
+    /// that is forked, or has arguments.
+    pub(super) fn processes_after(&self, way: Way) -> &'static [u32] {
+        if way == Way::Alone && self.args.is_empty() && self.long_argument == 0 {
+            &[2]
+        } else if self.may_end_the_interpreter {
+            &[2, 3]
+        } else {
+            &[3]
+        }
     }
 
     /// Its time limit.
