@@ -18,7 +18,7 @@ use vmm::{
 use crate::{TestHost, program};
 
 /// The first of the users that VMMs get.
-const FIRST_USER: u32 = 710_000;
+const FIRST_USER: u32 = 1_910_000_000;
 
 /// How many microVMs may run at the same time.
 const SLOTS: u32 = 8;

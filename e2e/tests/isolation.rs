@@ -37,7 +37,7 @@ async fn a_vmm_has_a_user_of_its_own_and_no_power() {
         let id = session.process_id();
         let user = status(id, "Uid");
         let number: u32 = user[0].parse().unwrap();
-        assert!((710_000..720_000).contains(&number), "{user:?}");
+        assert!((1_910_000_000..1_910_010_000).contains(&number), "{user:?}");
         assert!(user.iter().all(|other| *other == user[0]), "{user:?}");
         assert_eq!(status(id, "Gid"), user);
         assert_eq!(status(id, "Groups"), Vec::<String>::new());

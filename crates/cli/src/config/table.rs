@@ -160,10 +160,11 @@ static VMM: [Key; 8] = [
     )
     .variable_named("LLM_FIRECRACKER_SLOT_WAIT")
     .flag("--slot-wait"),
+    // What systemd's UIDS-GIDS calls unused: below, distributions give ranges to users (subuid) and to containers.
     key(
         "vmm.first_uid",
         count(1000, 4_000_000_000),
-        Amount(700_000),
+        Amount(1_900_000_000),
         "The first of the users (and groups) that VMMs run as, one for each slot, when started by root.",
     )
     .variable_named("LLM_FIRECRACKER_FIRST_UID")

@@ -17,7 +17,7 @@ use crate::inside::{Trial, Vmm, python};
 const ESCAPE: &str = include_str!("../../../lab/escape.py");
 
 /// The first of the users that VMMs get, where nobody says otherwise, and how many of them there can be here.
-const USERS: std::ops::Range<u32> = 700_000..700_008;
+const USERS: std::ops::Range<u32> = 1_900_000_000..1_900_000_008;
 
 type Check = fn(&mut Trial) -> Result<String>;
 
