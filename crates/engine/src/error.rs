@@ -188,6 +188,11 @@ impl RunError {
         }
     }
 
+    /// Whether another boot would do: this one's kernel could not measure its timer.
+    pub(crate) fn is_of_the_timer(&self) -> bool {
+        matches!(self, Self::Guest { source: GuestError::Timer { .. }, .. })
+    }
+
     /// What became of the microVM, of one of which that is known.
     pub(crate) fn into_fate(self) -> Fate {
         match self {
@@ -219,6 +224,9 @@ impl RunError {
             Self::NotPrepared { source, .. } => Some(format!("run: {}", source.command())),
             Self::Slot(_) => Some("fewer at a time, or more slots: see LLM_FIRECRACKER_SLOTS".to_owned()),
             Self::Boot(_) | Self::Restore(_) => Some("infra.operator doctor says what is wrong".to_owned()),
+            error if error.is_of_the_timer() => {
+                Some("fewer microVMs at a time (see LLM_FIRECRACKER_SLOTS), or try again when this host is less busy".to_owned())
+            }
             Self::Guest { .. } | Self::Control { .. } => None,
         }
     }

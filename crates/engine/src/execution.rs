@@ -18,7 +18,7 @@ use crate::{
     answer::{Answer, ExecutionAnswer},
     error::{Fate, RunError},
     files::Files,
-    guest_client::{GuestClient, GuestError, Report},
+    guest_client::{GuestClient, GuestError, Report, TIMERS_OF_A_BOOT, Timers},
     in_use::InUse,
     live::{Event, Live},
     request::{Request, Stdin},
@@ -148,8 +148,9 @@ impl Session {
         restored: bool,
         mut phases: Phases,
     ) -> Result<Self, RunError> {
-        let patience = if restored { ANSWER_PATIENCE } else { BOOT_PATIENCE };
-        match handshake(vm.as_mut(), patience, &mut phases).await {
+        let (patience, timers) =
+            if restored { (ANSWER_PATIENCE, None) } else { (BOOT_PATIENCE, Some(TIMERS_OF_A_BOOT)) };
+        match handshake(vm.as_mut(), patience, timers, &mut phases).await {
             Ok(client) => Ok(Self { vm, client, held, environment, restored, phases, seeded: Seeded::now() }),
             Err(error) => {
                 let error = with_fate(vm.as_mut(), error).await;
@@ -332,10 +333,11 @@ pub(crate) fn control_error(source: ControlError) -> RunError {
     RunError::Control { source, fate: Fate::default() }
 }
 
-/// Greets and reseeds.
+/// Greets, looks at the timer where one is required, and reseeds.
 async fn handshake(
     vm: &mut dyn MicroVm,
     patience: Duration,
+    timers: Option<Timers>,
     phases: &mut Phases,
 ) -> Result<GuestClient, RunError> {
     let since = Instant::now();
@@ -343,6 +345,7 @@ async fn handshake(
     phases.connect = since.elapsed();
     let since = Instant::now();
     let mut client = GuestClient::greet(stream, patience).await.map_err(guest_error)?;
+    timers.map_or(Ok(()), |timers| client.require(&timers)).map_err(guest_error)?;
     client.reseed(ANSWER_PATIENCE).await.map_err(guest_error)?;
     phases.handshake = since.elapsed();
     Ok(client)

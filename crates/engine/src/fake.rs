@@ -106,7 +106,9 @@ mod tests {
     use vmm::fake::{Counts, FakeControl, Step};
 
     use super::*;
-    use crate::{Answer, Exception, Job, Request, RunError, Start, answer::ExecutionAnswer};
+    use crate::{
+        Answer, Exception, Job, Request, RunError, Start, answer::ExecutionAnswer, guest_client::GuestError,
+    };
 
     const MACHINE: MachineSpec = MachineSpec { memory_mib: 512, vcpus: 1 };
     const PATIENCE: Duration = Duration::from_secs(20);
@@ -200,6 +202,46 @@ mod tests {
         let gone = |counts: &Counts| counts.alive == 0;
         assert_eq!(lab.control.wait_until(PATIENCE, gone).await.unwrap().started, 7);
         assert_eq!(lab.answer("print('well')").await.stdout, "well\n");
+    }
+
+    #[tokio::test]
+    async fn a_microvm_without_a_timer_is_booted_again_and_none_is_run_in() {
+        let lab = Lab::new().await;
+        lab.control.fail_next(Step::Timer, 3);
+        let answer = lab.run(&lab.program("print a"), Start::Boot).await.unwrap();
+        assert!(matches!(answer, Answer::One(answer) if answer.stdout == "a\n"));
+        lab.control.fail_next(Step::Timer, 4);
+        let error = lab.run(&lab.program("print a"), Start::Boot).await.unwrap_err();
+        assert!(
+            matches!(error, RunError::Guest { source: GuestError::Timer { permille: 0 }, .. }),
+            "{error:?}"
+        );
+        assert!(error.hint().is_some_and(|hint| hint.contains("SLOTS")), "{error:?}");
+        let counts = lab.control.counts();
+        assert_eq!((counts.started, counts.alive, counts.runs), (8, 0, 1));
+    }
+
+    #[tokio::test]
+    async fn no_snapshot_is_made_of_a_microvm_without_a_timer() {
+        let lab = Lab::new().await;
+        let language = lab.engine.languages().find("python").unwrap();
+        let machine = MachineSpec { memory_mib: 256, ..MACHINE };
+        lab.control.fail_next(Step::Timer, 8);
+        let error = lab.engine.create_snapshot(language, machine, Arc::new(Quiet)).await.unwrap_err();
+        assert!(
+            matches!(
+                error,
+                CreateSnapshotError::Run(RunError::Guest { source: GuestError::Timer { .. }, .. })
+            ),
+            "{error:?}"
+        );
+        assert!(lab.engine.stand_by(&language.name, machine).await.is_err());
+        lab.control.fail_next(Step::Timer, 7);
+        lab.engine.create_snapshot(language, machine, Arc::new(Quiet)).await.unwrap();
+        let ran = lab.engine.run(&lab.program("print a"), machine, Start::Snapshot, "trace", None).await;
+        assert!(ran.unwrap().restored);
+        // Eight that failed, seven more, the one that was saved, the one that was tried, and the one that ran the program.
+        assert_eq!(lab.control.counts().started, 8 + 7 + 3);
     }
 
     #[tokio::test]

@@ -5,6 +5,7 @@
 
 use std::{
     future::Future,
+    ops::RangeInclusive,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -57,6 +58,14 @@ pub enum GuestError {
         /// The agent's.
         theirs: u32,
     },
+    /// Its kernel has measured its timer badly while it booted, as happens where the host is busy.
+    #[error(
+        "this host was so busy that the guest's kernel could not measure its timer ({permille} thousandths of what is right)"
+    )]
+    Timer {
+        /// See [`GuestMessage::Hello`].
+        permille: u32,
+    },
     /// It could not do what was asked.
     #[error("the guest agent failed: {reason}")]
     Failed {
@@ -71,6 +80,15 @@ pub enum GuestError {
     Entropy(getrandom::Error),
 }
 
+/// Which timers of a guest will do: see [`GuestMessage::Hello`].
+pub(crate) type Timers = RangeInclusive<u32>;
+
+/// Those of one that is booted for a request: they may come early, which costs a little, or a fourth of each wait too late.
+pub(crate) const TIMERS_OF_A_BOOT: Timers = 500..=1250;
+
+/// Those of one that is saved, for its clones have the same.
+pub(crate) const TIMERS_OF_A_SNAPSHOT: Timers = 950..=1050;
+
 /// What came of a run.
 #[derive(Debug, Default)]
 pub struct Report {
@@ -81,18 +99,30 @@ pub struct Report {
 }
 
 /// A conversation with a guest agent.
-pub struct GuestClient(UnixStream);
+pub struct GuestClient {
+    stream: UnixStream,
+    /// See [`GuestMessage::Hello`].
+    timer_permille: u32,
+}
 
 impl GuestClient {
     /// Opens the conversation, as soon as the agent listens.
     pub async fn greet(stream: UnixStream, patience: Duration) -> Result<Self, GuestError> {
-        let mut client = Self(stream);
+        let mut client = Self { stream, timer_permille: 0 };
         let doing = "hello";
         match client.ask(doing, &HostMessage::Hello { generation: GENERATION }, patience).await? {
-            GuestMessage::Hello { generation: GENERATION, job_memory_bytes: _ } => Ok(client),
+            GuestMessage::Hello { generation: GENERATION, timer_permille, .. } => {
+                Ok(Self { timer_permille, ..client })
+            }
             GuestMessage::Hello { generation: theirs, .. } => Err(GuestError::Generation { theirs }),
             _ => Err(GuestError::Unexpected { doing }),
         }
+    }
+
+    /// An error unless the guest has one of these timers.
+    pub(crate) fn require(&self, timers: &Timers) -> Result<(), GuestError> {
+        let permille = self.timer_permille;
+        if timers.contains(&permille) { Ok(()) } else { Err(GuestError::Timer { permille }) }
     }
 
     /// Has the agent start an initialised interpreter and warm up. True where such an interpreter waits now.
@@ -118,13 +148,13 @@ impl GuestClient {
 
     /// Whether the channel is open and the agent has said nothing that it was not asked.
     pub fn is_quiet(&mut self) -> bool {
-        let closed_or_said = self.0.try_read(&mut [0]);
+        let closed_or_said = self.stream.try_read(&mut [0]);
         closed_or_said.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock)
     }
 
     /// Waits until that is not so any more.
     pub async fn not_quiet(&mut self) {
-        while self.0.readable().await.is_ok() && self.is_quiet() {}
+        while self.stream.readable().await.is_ok() && self.is_quiet() {}
     }
 
     /// Runs a program. Each execution may take its time limit and `patience`.
@@ -147,7 +177,7 @@ impl GuestClient {
         };
         run.options.interactive = input.is_some();
         let mut expected = Expected::new(&run, patience, events);
-        let (mut reader, mut writer) = self.0.split();
+        let (mut reader, mut writer) = self.stream.split();
         if run.options.stream {
             // Its output comes as it is written, and need not come twice.
             run.limits.output_bytes = 0;
@@ -175,8 +205,8 @@ impl GuestClient {
         patience: Duration,
     ) -> Result<GuestMessage, GuestError> {
         let deadline = Instant::now() + patience;
-        send(&mut self.0, doing, message, deadline).await?;
-        match receive(&mut self.0, doing, deadline, SHORT_ANSWER_BYTES).await? {
+        send(&mut self.stream, doing, message, deadline).await?;
+        match receive(&mut self.stream, doing, deadline, SHORT_ANSWER_BYTES).await? {
             GuestMessage::Failed { reason } => Err(failed(&reason)),
             answer => Ok(answer),
         }
@@ -285,7 +315,7 @@ mod tests {
     }
 
     fn hello() -> Vec<u8> {
-        frame(&GuestMessage::Hello { generation: GENERATION, job_memory_bytes: 1 })
+        frame(&GuestMessage::Hello { generation: GENERATION, job_memory_bytes: 1, timer_permille: 1000 })
     }
 
     fn run() -> Run {
@@ -318,7 +348,11 @@ mod tests {
 
     #[tokio::test]
     async fn an_agent_of_another_generation_is_refused() {
-        let other = frame(&GuestMessage::Hello { generation: GENERATION + 1, job_memory_bytes: 1 });
+        let other = frame(&GuestMessage::Hello {
+            generation: GENERATION + 1,
+            job_memory_bytes: 1,
+            timer_permille: 1000,
+        });
         let error = GuestClient::greet(agent(vec![other]), PATIENCE).await.err().unwrap();
         assert!(matches!(error, GuestError::Generation { .. }), "{error}");
     }

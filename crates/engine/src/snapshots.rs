@@ -24,9 +24,9 @@ use vmm::{
 
 use crate::{
     engine::{Engine, Standby},
-    error::{CreateSnapshotError, NotPrepared, RunError, create_command},
+    error::{CreateSnapshotError, NotPrepared, RunError, chain, create_command},
     execution::{self, BOOT_PATIENCE, Job, PREPARE_PATIENCE, Phases, Session},
-    guest_client::GuestClient,
+    guest_client::{GuestClient, TIMERS_OF_A_SNAPSHOT},
     in_use::InUse,
     languages::LanguageSpec,
     request::Request,
@@ -34,6 +34,10 @@ use crate::{
 
 /// What a snapshot takes on the disk beyond its memory, in MiB, with room to spare.
 const DISK_RESERVE_MIB: u64 = 64;
+
+/// How many microVMs are booted until one has a timer that is good enough: on a host with four times the work that it can do, two of
+/// three have.
+const BOOTS: u32 = 8;
 
 /// What a finished snapshot is tried with, and what has to come.
 const PROOF: (&str, &str) = ("print('proof', 6 * 7)", "proof 42\n");
@@ -58,8 +62,26 @@ pub(crate) struct UsableSnapshot {
 }
 
 impl Engine {
-    /// Makes a snapshot of `spec`'s language: boots, prepares, saves, tries it, and puts it in its place.
+    /// Makes a snapshot of `spec`'s language: boots, prepares, saves, tries it, and puts it in its place. Begins anew, a few
+    /// times, where the host was too busy for the guest's kernel to measure its timer.
     pub async fn create_snapshot(
+        &self,
+        spec: &LanguageSpec,
+        machine: MachineSpec,
+        progress: Arc<dyn Progress>,
+    ) -> Result<(Manifest, PathBuf), CreateSnapshotError> {
+        for _ in 1..BOOTS {
+            match self.try_to_create_snapshot(spec, machine, progress.clone()).await {
+                Err(CreateSnapshotError::Run(error)) if error.is_of_the_timer() => {
+                    progress.step(&format!("beginning anew: {}", chain(&error)));
+                }
+                created => return created,
+            }
+        }
+        self.try_to_create_snapshot(spec, machine, progress).await
+    }
+
+    async fn try_to_create_snapshot(
         &self,
         spec: &LanguageSpec,
         machine: MachineSpec,
@@ -89,6 +111,7 @@ impl Engine {
             let stream = vm.connect(BOOT_PATIENCE).await.map_err(execution::control_error)?;
             let guest = execution::guest_error;
             let mut client = GuestClient::greet(stream, BOOT_PATIENCE).await.map_err(guest)?;
+            client.require(&TIMERS_OF_A_SNAPSHOT).map_err(guest)?;
             // The prepared interpreter must start with random numbers and a clock as good as any.
             client.reseed(BOOT_PATIENCE).await.map_err(guest)?;
             progress.step(&format!("warming up {language}"));

@@ -33,6 +33,7 @@ mod runner;
 mod scratch;
 mod supervise;
 mod sys;
+mod timer;
 mod uevent;
 mod vsock;
 mod wait;

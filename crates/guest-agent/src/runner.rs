@@ -27,6 +27,7 @@ use crate::{
     live::Live,
     output, reseed, root, scratch,
     supervise::{self, Remains},
+    timer,
 };
 
 /// What is left to the kernel and the agent of the memory that is free after the boot, in bytes.
@@ -49,6 +50,7 @@ pub(crate) fn run() -> Result<(), Fault> {
     std::fs::write("/proc/self/oom_score_adj", "-1000").doing("be exempt from the out-of-memory killer")?;
     // Before the root is entered, where there is none.
     let log = File::options().write(true).open("/dev/kmsg").doing("open the kernel's log")?;
+    let timer_permille = timer::permille()?;
     let hierarchy = Hierarchy::open()?;
     umask(Mode::from_raw_mode(0o022));
     limit_ipc()?;
@@ -65,6 +67,7 @@ pub(crate) fn run() -> Result<(), Fault> {
         random,
         directory: job_directory_path()?,
         job_memory_bytes: available_memory()?.saturating_sub(RESERVED_MEMORY),
+        timer_permille,
         interpreter: None,
         scratch_used: false,
         buffer: vec![0; supervise::BUFFER_BYTES],
@@ -152,6 +155,7 @@ struct Runner<'a> {
     random: File,
     directory: String,
     job_memory_bytes: u64,
+    timer_permille: u32,
     interpreter: Option<Initialised>,
     /// Whether something may have written to the scratch directories.
     scratch_used: bool,
@@ -169,9 +173,13 @@ impl<'a> Runner<'a> {
     fn serve(&mut self, message: HostMessage, channel: &mut Channel) -> Result<(), Fault> {
         match message {
             HostMessage::Hello { generation: _ } => {
-                // The host compares the generations, for it knows how to mend a difference.
-                let job_memory_bytes = self.job_memory_bytes;
-                channel.send(&GuestMessage::Hello { generation: GENERATION, job_memory_bytes })
+                // The host compares the generations, for it knows how to mend a difference, and judges the timer.
+                let (job_memory_bytes, timer_permille) = (self.job_memory_bytes, self.timer_permille);
+                channel.send(&GuestMessage::Hello {
+                    generation: GENERATION,
+                    job_memory_bytes,
+                    timer_permille,
+                })
             }
             HostMessage::Prepare(prepare) => {
                 let initialised = self.prepare(prepare)?;

@@ -167,7 +167,7 @@ mod tests {
     fn what_is_wrong_with_a_body_is_said() {
         let bodies = [
             r#"{"type":"nonsense"}"#,
-            r#"{"type":"hello","generation":1,"job_memory_bytes":1,"extra":2}"#,
+            r#"{"type":"hello","generation":1,"job_memory_bytes":1,"timer_permille":1000,"extra":2}"#,
             r#"{"type":"hello","generation":1}"#,
             r#"{"type":"prepared","initialised":1}"#,
             r#"{"type":"finished","extra":1}"#,

@@ -17,7 +17,7 @@ pub use bytes::Bytes;
 
 /// The generation of the messages. Host and guest agent refuse to work with another one than their own; a
 /// snapshot carries the generation that its agent speaks.
-pub const GENERATION: u32 = 3;
+pub const GENERATION: u32 = 4;
 
 /// The vsock port on which the guest agent listens, under VMMs that have no virtio-serial.
 pub const VSOCK_PORT: u32 = 5000;

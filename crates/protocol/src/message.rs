@@ -72,6 +72,10 @@ pub enum GuestMessage {
         generation: u32,
         /// What a job may use of the guest's memory, in bytes.
         job_memory_bytes: u64,
+        /// How fast the guest's kernel takes its timer to run, in thousandths of how fast that does run: about 1000 where it
+        /// has measured that well, or need not measure it. With more it wakes late; with 0 it has no timer at all, and never
+        /// takes a processor from a program.
+        timer_permille: u32,
     },
     /// Answers [`HostMessage::Prepare`].
     Prepared {

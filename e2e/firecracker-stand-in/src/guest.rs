@@ -85,7 +85,11 @@ fn converse(stream: UnixStream, processors: &Processors) -> Result<()> {
 fn answers(message: HostMessage) -> Vec<GuestMessage> {
     match message {
         HostMessage::Hello { .. } => {
-            vec![GuestMessage::Hello { generation: GENERATION, job_memory_bytes: 64 << 20 }]
+            vec![GuestMessage::Hello {
+                generation: GENERATION,
+                job_memory_bytes: 64 << 20,
+                timer_permille: 1000,
+            }]
         }
         HostMessage::Prepare(_) => vec![GuestMessage::Prepared { initialised: false }],
         HostMessage::Reseed { .. } => vec![GuestMessage::Reseeded],

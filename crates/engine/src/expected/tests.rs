@@ -92,7 +92,7 @@ fn said() -> impl Strategy<Value = Said> {
         2 => Just(GuestMessage::Finished),
         1 => Just(GuestMessage::Reseeded),
         1 => Just(GuestMessage::Prepared { initialised: true }),
-        1 => Just(GuestMessage::Hello { generation: 3, job_memory_bytes: 1 }),
+        1 => Just(GuestMessage::Hello { generation: 4, job_memory_bytes: 1, timer_permille: 1000 }),
     ];
     let beside = prop_oneof![20 => Just(0), 1 => select(vec![1, u32::MAX])];
     (message, beside).prop_map(|(message, beside)| Said { message, beside })

@@ -162,7 +162,7 @@ impl Phase {
 }
 
 pub(crate) fn hello() -> GuestMessage {
-    GuestMessage::Hello { generation: GENERATION, job_memory_bytes: 1 }
+    GuestMessage::Hello { generation: GENERATION, job_memory_bytes: 1, timer_permille: 1000 }
 }
 
 pub(crate) fn execution(index: u32, stdout: &str) -> GuestMessage {

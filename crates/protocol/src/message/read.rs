@@ -22,7 +22,7 @@ enum UntaggedHostMessage {
 #[derive(Deserialize)]
 #[serde(remote = "GuestMessage", rename_all = "snake_case", deny_unknown_fields)]
 enum UntaggedGuestMessage {
-    Hello { generation: u32, job_memory_bytes: u64 },
+    Hello { generation: u32, job_memory_bytes: u64, timer_permille: u32 },
     Prepared { initialised: bool },
     Reseeded,
     Output(Output),
@@ -90,7 +90,7 @@ mod tests {
             options: Options { stream: true, interactive: true, usage: true, fetch: vec!["*".to_owned()] },
         };
         vec![
-            HostMessage::Hello { generation: 3 },
+            HostMessage::Hello { generation: 4 },
             HostMessage::Prepare(Prepare { runtime, warm_up: WarmUp { files, runs: 2 } }),
             HostMessage::Reseed { entropy: "e".into(), realtime_unix_nanos: u64::MAX },
             HostMessage::Run(run),
@@ -117,7 +117,7 @@ mod tests {
             Outcome::OutOfMemory,
         ];
         let mut messages = vec![
-            GuestMessage::Hello { generation: 3, job_memory_bytes: u64::MAX },
+            GuestMessage::Hello { generation: 4, job_memory_bytes: u64::MAX, timer_permille: 1000 },
             GuestMessage::Prepared { initialised: true },
             GuestMessage::Reseeded,
             GuestMessage::Output(Output { index: 2, stream: Stream::Stderr, bytes: "o".into() }),

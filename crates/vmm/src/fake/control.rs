@@ -20,6 +20,8 @@ pub enum Step {
     Start,
     /// Loading the snapshot.
     Load,
+    /// Measuring the timer: the guest's kernel does without one, as its agent says whenever it is greeted.
+    Timer,
     /// Reseeding: the guest agent answers that it failed.
     Reseed,
 }
@@ -77,6 +79,7 @@ pub struct FakeControl {
     rehearsals: AtomicU64,
     start: Failures,
     load: Failures,
+    timer: Failures,
     reseed: Failures,
     identities: AtomicU64,
     crash: watch::Sender<()>,
@@ -96,6 +99,7 @@ impl FakeControl {
             rehearsals: AtomicU64::default(),
             start: Failures::default(),
             load: Failures::default(),
+            timer: Failures::default(),
             reseed: Failures::default(),
             identities: AtomicU64::default(),
             crash: watch::Sender::new(()),
@@ -156,6 +160,7 @@ impl FakeControl {
         match step {
             Step::Start => &self.start,
             Step::Load => &self.load,
+            Step::Timer => &self.timer,
             Step::Reseed => &self.reseed,
         }
     }

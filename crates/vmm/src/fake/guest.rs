@@ -80,7 +80,9 @@ impl Guest {
             let answered = match message {
                 HostMessage::Hello { generation: _ } => {
                     let job_memory_bytes = JOB_MEMORY_BYTES;
-                    self.send(&[GuestMessage::Hello { generation: GENERATION, job_memory_bytes }]).await
+                    let timer_permille = if self.control.fails(Step::Timer) { 0 } else { 1000 };
+                    let generation = GENERATION;
+                    self.send(&[GuestMessage::Hello { generation, job_memory_bytes, timer_permille }]).await
                 }
                 HostMessage::Prepare(prepare) => {
                     let initialised = prepare.runtime.interpreter.is_some();
