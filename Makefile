@@ -70,7 +70,7 @@ soak: ## Has the service work for SOAK_SECONDS (1800), and says whether anything
 	@scripts/require-tools
 	@scripts/soak $(SOAK_OPTIONS)
 
-fuzz: ## Runs each fuzz target for FUZZ_SECONDS (600), two at a time
+fuzz: ## Runs each fuzz target for FUZZ_SECONDS (600), some at a time
 	@scripts/require-tools
 	@FUZZ_SECONDS=$${FUZZ_SECONDS:-600} scripts/fuzz
 
