@@ -116,6 +116,8 @@ fn set_kernel_parameters() -> Result<(), Fault> {
         // Ways to keep something beyond an execution, or to reach far into the kernel, that no program of ours needs.
         ("kernel/io_uring_disabled", "2"),
         ("kernel/keys/maxkeys", "1"),
+        // The name of a user's own keyring, which is made for whoever asks for a key there, has more.
+        ("kernel/keys/maxbytes", "1"),
         // A closed connection would keep its ports for a minute: an execution could see that of an earlier one, and could not
         // listen where that did.
         ("net/ipv4/tcp_max_tw_buckets", "0"),

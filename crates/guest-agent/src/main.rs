@@ -22,9 +22,11 @@ mod exits;
 mod fault;
 mod fetch;
 mod fresh;
+mod in_flight;
 mod initialised;
 mod job_directory;
 mod live;
+
 mod output;
 mod own_pages;
 mod reseed;

@@ -11,7 +11,6 @@ use protocol::{
 };
 use rustix::{
     fs::{FileType, Mode, fstat},
-    net::{AddressFamily, SocketFlags, SocketType, socketpair},
     process::umask,
     thread::set_no_new_privs,
 };
@@ -21,7 +20,7 @@ use crate::{
     channel::Channel,
     exits::Exits,
     fault::{Doing, Fault},
-    fetch, fresh,
+    fetch, fresh, in_flight,
     initialised::Initialised,
     job_directory,
     live::Live,
@@ -70,6 +69,7 @@ pub(crate) fn run() -> Result<(), Fault> {
         timer_permille,
         interpreter: None,
         scratch_used: false,
+        sockets: None,
         buffer: vec![0; supervise::BUFFER_BYTES],
     };
     runner.home = Some(runner.take_home()?);
@@ -159,6 +159,8 @@ struct Runner<'a> {
     interpreter: Option<Initialised>,
     /// Whether something may have written to the scratch directories.
     scratch_used: bool,
+    /// How many Unix sockets there were before the last execution.
+    sockets: Option<usize>,
     /// Through which output is read.
     buffer: Vec<u8>,
 }
@@ -240,6 +242,8 @@ impl<'a> Runner<'a> {
             let started = Initialised::start(interpreter, &prepare.runtime, &self.directory, &home)?;
             self.home = Some(home);
             self.interpreter = Some(started);
+            // With its own.
+            self.sockets = None;
         }
         let warm_up = exercise(prepare.runtime, prepare.warm_up.files);
         for _ in 0..prepare.warm_up.runs {
@@ -253,6 +257,7 @@ impl<'a> Runner<'a> {
     fn exercise(&mut self, run: &Run) -> Result<(), Fault> {
         let (execution, remains, group) = self.execute(run, &Bytes::default(), (false, true), None)?;
         remains.wait(&group)?;
+        drop(group);
         if execution.outcome != (Outcome::Exited { code: 0 }) {
             let stderr = String::from_utf8_lossy(&execution.stderr.bytes.0);
             return Err(Fault::new(format!(
@@ -275,8 +280,9 @@ impl<'a> Runner<'a> {
     fn clean(&mut self) -> Result<(), Fault> {
         if std::mem::take(&mut self.scratch_used) {
             scratch::renew()?;
-            // Has the kernel look for sockets that hold nothing but each other, and what was put into them.
-            drop(socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None));
+            if let Some(most) = self.sockets {
+                in_flight::wait_for(most)?;
+            }
         }
         Ok(())
     }
@@ -306,6 +312,7 @@ impl<'a> Runner<'a> {
         live: Option<Live<'_>>,
     ) -> Result<(Execution, Remains, Group<'a>), Fault> {
         self.clean()?;
+        self.sockets = Some(in_flight::sockets()?);
         self.scratch_used = true;
         job_directory::create(&self.directory, &run.files)?;
         if self.interpreter.as_ref().map_or(Ok(false), Initialised::has_ended)? {

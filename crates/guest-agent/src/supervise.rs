@@ -257,7 +257,9 @@ fn reap(process: Option<Pid>) -> Result<Option<Outcome>, Fault> {
     loop {
         match wait_for_child(WaitOptions::NOHANG) {
             Ok(Some((pid, status))) => {
-                if Some(pid) == process {
+                // A program that has its parent trace it only stops, and there is nobody who would let it go on.
+                let is_over = status.exited() || status.signaled();
+                if is_over && Some(pid) == process {
                     found = Some(outcome(ExitStatus::from_raw(status.as_raw())));
                 }
             }
