@@ -6,10 +6,10 @@ libc = ctypes.CDLL(None, use_errno=True)
 attempts = 0
 reached = []
 
-# It is not allowed, or what it needs does not exist. ECONNRESET is what the vsock of a VMM that has one says where nobody
+# It is not allowed, or what it needs does not exist. ECONNRESET and ETIMEDOUT are what the vsock of a VMM says where nobody
 # listens.
 REFUSALS = {errno.EPERM, errno.EACCES, errno.ECONNRESET, errno.ENOENT, errno.EROFS, errno.ENOSPC, errno.ENOSYS, errno.ENODEV,
-            errno.ENXIO, errno.ENETUNREACH, errno.EAFNOSUPPORT, errno.ESRCH}
+            errno.ENXIO, errno.ENETUNREACH, errno.EAFNOSUPPORT, errno.ESRCH, errno.ETIMEDOUT}
 
 
 def attempt(name, action):
