@@ -63,7 +63,7 @@ fn what_is_tried_can_be_listed_and_chosen() {
     for expected in ["fork_bomb.py", "fork_bomb.sh", "fork_bomb.c", "traced.c exiting"] {
         assert!(names.iter().any(|name| name == expected), "no {expected} in {names:?}");
     }
-    let ended = host.ended(&["selftest", "--list", "--only", "traced"]);
+    let ended = host.ended(&["selftest", "--list", "--only", "traced.c"]);
     assert_eq!(ended.stdout.lines().count(), 3, "{ended:?}");
     let ended = host.ended(&["selftest", "--only", "no such attack"]);
     assert_eq!(ended.code, 2, "{ended:?}");
