@@ -12,7 +12,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
 use crate::fault::{Doing, Fault};
 
-/// Every Unix socket of the guest, those in flight too: a line for each, after one that says what is what.
+/// Every Unix socket of the guest, those in flight too: a line for each, after one that says what is what. Names need be no UTF-8.
 const SOCKETS: &str = "/proc/net/unix";
 
 /// How long the sockets of an execution may stay after its last process. The longest chain that the limit of open files allows
@@ -28,7 +28,7 @@ const AFTER_THE_LAST: Duration = Duration::from_millis(20);
 /// How many Unix sockets there are.
 pub(crate) fn sockets() -> Result<usize, Fault> {
     let text = fs::read(SOCKETS).doing(format!("read {SOCKETS}"))?;
-    Ok(text.iter().filter(|byte| **byte == b'\n').count())
+    Ok(text.split(|byte| *byte == b'\n').count().saturating_sub(2))
 }
 
 /// Waits until there are no more than `most`, and has the kernel look for those that nobody can reach.
