@@ -135,7 +135,7 @@ impl Engine {
     ) -> Result<Session, RunError> {
         let not_prepared = |source| RunError::NotPrepared { language: language.clone(), source };
         let since = Instant::now();
-        let slot = self.slot().await?;
+        let mut slot = self.slot().await?;
         let mut phases = Phases { queue: since.elapsed(), ..Phases::default() };
         if start != Start::Boot {
             let since = Instant::now();
@@ -154,7 +154,6 @@ impl Engine {
                 }
             }
         }
-        let mut slot = slot;
         for _ in 1..BOOTS {
             match self.boot(language, machine, slot, phases).await {
                 Err(error) if error.is_of_the_timer() => {

@@ -224,9 +224,10 @@ impl RunError {
             Self::NotPrepared { source, .. } => Some(format!("run: {}", source.command())),
             Self::Slot(_) => Some("fewer at a time, or more slots: see LLM_FIRECRACKER_SLOTS".to_owned()),
             Self::Boot(_) | Self::Restore(_) => Some("infra.operator doctor says what is wrong".to_owned()),
-            error if error.is_of_the_timer() => {
-                Some("fewer microVMs at a time (see LLM_FIRECRACKER_SLOTS), or try again when this host is less busy".to_owned())
-            }
+            Self::Guest { source: GuestError::Timer { .. }, .. } => Some(
+                "fewer microVMs at a time (see LLM_FIRECRACKER_SLOTS), or try again when this host is less busy"
+                    .to_owned(),
+            ),
             Self::Guest { .. } | Self::Control { .. } => None,
         }
     }

@@ -35,8 +35,8 @@ use crate::{
 /// What a snapshot takes on the disk beyond its memory, in MiB, with room to spare.
 const DISK_RESERVE_MIB: u64 = 64;
 
-/// How many microVMs are booted until one has a timer that is good enough: on a host with four times the work that it can do, two of
-/// three have.
+/// How many microVMs are booted until one has a timer that is good enough: on a host with four times the work that it can
+/// do, two of three have.
 const BOOTS: u32 = 8;
 
 /// What a finished snapshot is tried with, and what has to come.

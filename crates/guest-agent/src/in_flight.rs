@@ -1,7 +1,7 @@
-//! What an execution has left in flight: files that were sent through a socket and not received are open though no process has
-//! them, and sockets that are sent through each other stay until the kernel looks for such (Linux, `net/unix/garbage.c`). It
-//! frees one of a chain in each of its rounds, some milliseconds each: all that time they keep ports, memory and names that the
-//! next execution would find.
+//! What an execution has left in flight: files that were sent through a socket and not received are open though no process
+//! has them, and sockets that are sent through each other stay until the kernel looks for such (Linux,
+//! `net/unix/garbage.c`). It frees one of a chain in each of its rounds, some milliseconds each: all that time they keep
+//! ports, memory and names that the next execution would find.
 
 use std::{
     fs, thread,
@@ -12,17 +12,19 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
 use crate::fault::{Doing, Fault};
 
-/// Every Unix socket of the guest, those in flight too: a line for each, after one that says what is what. Names need be no UTF-8.
+/// Every Unix socket of the guest, those in flight too: a line for each, after one that says what is what. Names need be no
+/// UTF-8.
 const SOCKETS: &str = "/proc/net/unix";
 
-/// How long the sockets of an execution may stay after its last process. The longest chain that the limit of open files allows
-/// takes about 15 seconds, with emulation.
+/// How long the sockets of an execution may stay after its last process. The longest chain that the limit of open files
+/// allows takes about 15 seconds, with emulation.
 const PATIENCE: Duration = Duration::from_secs(25);
 
 /// How often is looked: nobody tells of a socket that is freed.
 const PAUSE: Duration = Duration::from_millis(1);
 
-/// What the last socket held is released by work that the kernel delays by a tick (`delayed_fput`), and that nobody tells of.
+/// What the last socket held is released by work that the kernel delays by a tick (`delayed_fput`), and that nobody tells
+/// of.
 const AFTER_THE_LAST: Duration = Duration::from_millis(20);
 
 /// How many Unix sockets there are.
@@ -33,10 +35,8 @@ pub(crate) fn sockets() -> Result<usize, Fault> {
 
 /// Waits until there are no more than `most`, and has the kernel look for those that nobody can reach.
 pub(crate) fn wait_for(most: usize) -> Result<(), Fault> {
-    if sockets()? <= most {
-        return Ok(());
-    }
     let deadline = Instant::now() + PATIENCE;
+    let mut waited = false;
     while sockets()? > most {
         if Instant::now() >= deadline {
             return Err(Fault::new("an execution has left sockets that nobody has"));
@@ -44,7 +44,10 @@ pub(crate) fn wait_for(most: usize) -> Result<(), Fault> {
         // It looks whenever a socket is closed.
         drop(socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None));
         thread::sleep(PAUSE);
+        waited = true;
     }
-    thread::sleep(AFTER_THE_LAST);
+    if waited {
+        thread::sleep(AFTER_THE_LAST);
+    }
     Ok(())
 }

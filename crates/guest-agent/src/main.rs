@@ -26,7 +26,6 @@ mod in_flight;
 mod initialised;
 mod job_directory;
 mod live;
-
 mod output;
 mod own_pages;
 mod reseed;

@@ -67,9 +67,10 @@ pub(crate) fn run() -> Result<(), Fault> {
         directory: job_directory_path()?,
         job_memory_bytes: available_memory()?.saturating_sub(RESERVED_MEMORY),
         timer_permille,
+        own_sockets: in_flight::sockets()?,
         interpreter: None,
+        interpreters_sockets: 0,
         scratch_used: false,
-        sockets: None,
         buffer: vec![0; supervise::BUFFER_BYTES],
     };
     runner.home = Some(runner.take_home()?);
@@ -156,11 +157,13 @@ struct Runner<'a> {
     directory: String,
     job_memory_bytes: u64,
     timer_permille: u32,
+    /// How many Unix sockets there are where nothing runs or waits.
+    own_sockets: usize,
     interpreter: Option<Initialised>,
+    /// How many more there are where the interpreter waits.
+    interpreters_sockets: usize,
     /// Whether something may have written to the scratch directories.
     scratch_used: bool,
-    /// How many Unix sockets there were before the last execution.
-    sockets: Option<usize>,
     /// Through which output is read.
     buffer: Vec<u8>,
 }
@@ -242,8 +245,7 @@ impl<'a> Runner<'a> {
             let started = Initialised::start(interpreter, &prepare.runtime, &self.directory, &home)?;
             self.home = Some(home);
             self.interpreter = Some(started);
-            // With its own.
-            self.sockets = None;
+            self.interpreters_sockets = in_flight::sockets()?.saturating_sub(self.own_sockets);
         }
         let warm_up = exercise(prepare.runtime, prepare.warm_up.files);
         for _ in 0..prepare.warm_up.runs {
@@ -280,9 +282,8 @@ impl<'a> Runner<'a> {
     fn clean(&mut self) -> Result<(), Fault> {
         if std::mem::take(&mut self.scratch_used) {
             scratch::renew()?;
-            if let Some(most) = self.sockets {
-                in_flight::wait_for(most)?;
-            }
+            let waiting = if self.interpreter.is_some() { self.interpreters_sockets } else { 0 };
+            in_flight::wait_for(self.own_sockets + waiting)?;
         }
         Ok(())
     }
@@ -312,7 +313,6 @@ impl<'a> Runner<'a> {
         live: Option<Live<'_>>,
     ) -> Result<(Execution, Remains, Group<'a>), Fault> {
         self.clean()?;
-        self.sockets = Some(in_flight::sockets()?);
         self.scratch_used = true;
         job_directory::create(&self.directory, &run.files)?;
         if self.interpreter.as_ref().map_or(Ok(false), Initialised::has_ended)? {

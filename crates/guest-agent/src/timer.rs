@@ -1,9 +1,9 @@
 //! How well the kernel has measured the timer of the local APIC.
 //!
-//! It does so once in its boot, in a tenth of a second by the processor's counter (Linux, `calibrate_APIC_clock`). Where the host
-//! takes the virtual processor away at a bad moment then, all timers of this microVM, and of its clones, come too late or too
-//! early ever after; or the kernel finds the result absurd and does without, and with it without a tick, for the machine has no
-//! other timer: a program that never sleeps is never interrupted then.
+//! It does so once in its boot, in a tenth of a second by the processor's counter (Linux, `calibrate_APIC_clock`). Where
+//! the host takes the virtual processor away at a bad moment then, all timers of this microVM, and of its clones, come too
+//! late or too early ever after; or the kernel finds the result absurd and does without, and with it without a tick, for the
+//! machine has no other timer: a program that never sleeps is never interrupted then.
 
 use std::fs;
 
@@ -30,9 +30,7 @@ fn permille_of(timers: &str) -> Option<u32> {
         return Some(1000);
     }
     let mut number = |name| {
-        let (_, value) = lines
-            .by_ref()
-            .find_map(|line| line.trim_start().split_once(name).filter(|(before, _)| before.is_empty()))?;
+        let value = lines.by_ref().find_map(|line| line.trim_start().strip_prefix(name))?;
         value.trim().parse::<u64>().ok()
     };
     // Nanoseconds are counts times `mult`, divided by two to the power of `shift`: one that is switched off has 1.
