@@ -83,6 +83,7 @@ async function ended(page) {
 /** What axe finds. It comes by the protocol, which the page's policy does not bind. */
 async function violations(page) {
   await page.evaluate(axe);
+  await page.waitForFunction(() => document.getAnimations().every((one) => one.playState !== "running"));
   const found = await page.evaluate(async () => (await window.axe.run(document)).violations);
   return found.map(({ id, nodes }) => `${id}: ${nodes.map((node) => `${node.target} ${node.failureSummary}`).join("; ")}`);
 }

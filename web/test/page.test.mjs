@@ -97,6 +97,8 @@ async function shownCommand(page) {
 }
 
 async function accessible(page, name) {
+  // A colour on its way to another is nobody's to read.
+  await page.waitForFunction(() => document.getAnimations().every((one) => one.playState !== "running"));
   // The browser's debugger may do what the page's policy forbids to the page.
   await page.evaluate(axe);
   const violations = await page.evaluate(async () => {
