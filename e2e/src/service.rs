@@ -3,6 +3,7 @@
 use std::{
     io::{Read as _, Write as _},
     net::{SocketAddr, TcpStream},
+    path::PathBuf,
     process::Command,
     time::{Duration, Instant},
 };
@@ -66,6 +67,12 @@ impl Response {
     /// The value of a header.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(header, _)| header == name).map(|(_, value)| value.as_str())
+    }
+
+    /// Asserts that it is that of a program that printed this.
+    #[track_caller]
+    pub fn expect_printed(&self, stdout: &str) {
+        assert_eq!((self.status, &self.json()["stdout"]), (200, &json!(stdout)), "{self:?}");
     }
 
     /// The value of `error`, of a request that was refused.
@@ -138,6 +145,15 @@ impl Service {
         self.running.stderr()
     }
 
+    /// Waits until the log holds all of this in one line.
+    #[track_caller]
+    pub fn expect_logged(&self, parts: &[&str]) {
+        let holds = || self.log().lines().any(|line| parts.iter().all(|part| line.contains(part)));
+        if let Err(error) = eventually("it is logged", PATIENCE, holds) {
+            panic!("{error}: {parts:?}: {}", self.log());
+        }
+    }
+
     /// Its process.
     pub fn running(&self) -> &Running {
         &self.running
@@ -157,6 +173,16 @@ impl Service {
     pub fn stop(self) -> Result<Ended> {
         self.signal(Signal::TERM);
         self.end_within(PATIENCE)
+    }
+
+    /// Ends it as a supervisor would, and asserts that nothing of it is left.
+    #[track_caller]
+    pub fn expect_clean_stop(self, host: &TestHost) {
+        let ended = self.stop().expect("the service ends");
+        assert_eq!(ended.code, 0, "{ended:?}");
+        assert!(!ended.stderr.contains("panicked"), "{}", ended.stderr);
+        assert_eq!(host.processes().expect("processes are listed"), Vec::<String>::new());
+        assert_eq!(host.leftovers().expect("files are listed"), Vec::<PathBuf>::new());
     }
 
     /// Waits until it can serve from a pool that is as full as it is to be.

@@ -32,25 +32,6 @@ fn vmms(service: &Service) -> Vec<Process> {
     family.into_iter().filter(|process| process.name.starts_with("qemu-system")).collect()
 }
 
-fn is_answered(response: &Response, stdout: &str) {
-    assert_eq!((response.status, &response.json()["stdout"]), (200, &json!(stdout)), "{response:?}");
-}
-
-/// Waits until the log holds all of this in one line.
-fn is_logged(service: &Service, parts: &[&str]) {
-    let holds = || service.log().lines().any(|line| parts.iter().all(|part| line.contains(part)));
-    eventually("it is logged", PATIENCE, holds)
-        .unwrap_or_else(|error| panic!("{error}: {parts:?}: {}", service.log()));
-}
-
-fn stops_cleanly(service: Service, host: &TestHost) {
-    let ended = service.stop().unwrap();
-    assert_eq!(ended.code, 0, "{ended:?}");
-    assert!(!ended.stderr.contains("panicked"), "{}", ended.stderr);
-    assert_eq!(host.processes().unwrap(), Vec::<String>::new());
-    assert_eq!(host.leftovers().unwrap(), Vec::<PathBuf>::new());
-}
-
 /// How much more a VMM has computed once its guest runs a program, and one that waits never does.
 const COMPUTED: Duration = Duration::from_millis(300);
 
@@ -107,12 +88,12 @@ fn a_vmm_that_is_killed_costs_its_own_request_and_no_other() {
         // Not only dead: its threads end one after the other, and the last has its sockets.
         eventually("it is gone", PATIENCE, || Process::find(waiting.id).is_none()).unwrap();
     }
-    is_answered(&service.python("print('another')"), "another\n");
+    service.python("print('another')").expect_printed("another\n");
 
     let killed = during(&service, ENDLESS, || vmms(&service).iter().for_each(|vmm| vmm.signal(Signal::KILL)));
     assert_eq!(killed.status, 500, "{killed:?}");
     assert!(killed.error().starts_with("E010: internal error (trace id "), "{killed:?}");
-    is_logged(&service, &[killed.json()["trace_id"].as_str().unwrap(), "the VMM was killed by signal 9"]);
+    service.expect_logged(&[killed.json()["trace_id"].as_str().unwrap(), "the VMM was killed by signal 9"]);
 
     // Each as soon as there is one: while it starts, is restored, or is greeted.
     let refused = thread::scope(|scope| {
@@ -125,10 +106,10 @@ fn a_vmm_that_is_killed_costs_its_own_request_and_no_other() {
         asked.join().unwrap()
     });
     assert_eq!(refused.status, 500, "{refused:?}");
-    is_logged(&service, &["a microVM did not start", "the VMM was killed by signal 9"]);
-    is_answered(&service.python("print('well again')"), "well again\n");
+    service.expect_logged(&["a microVM did not start", "the VMM was killed by signal 9"]);
+    service.python("print('well again')").expect_printed("well again\n");
     service.wait_until_full().unwrap();
-    stops_cleanly(service, &host);
+    service.expect_clean_stop(&host);
 }
 
 #[test]
@@ -148,7 +129,7 @@ fn a_log_that_cannot_be_written_ends_nothing() {
     assert_eq!(child.wait().unwrap().code(), Some(0));
     let (answers, missing) = answered.unwrap();
     for answer in &answers {
-        is_answered(answer, "42\n");
+        answer.expect_printed("42\n");
     }
     assert_eq!(missing, 404);
 }
@@ -189,10 +170,10 @@ fn a_disk_that_is_full_loses_no_job_and_needs_no_restart() {
     assert_eq!(refused.status, 503, "{refused:?}");
     assert_eq!(refused.error(), "E010: internal error: the jobs' database cannot be used: its disk is full");
     assert!(refused.header("retry-after").is_some(), "{refused:?}");
-    is_logged(&service, &["database or disk is full", "free some disk space"]);
-    is_answered(&service.python("print('goes on')"), "goes on\n");
+    service.expect_logged(&["database or disk is full", "free some disk space"]);
+    service.python("print('goes on')").expect_printed("goes on\n");
     assert_eq!(service.get("/health").status, 200);
-    is_logged(&service, &["cannot note what has become of a job", "free some disk space"]);
+    service.expect_logged(&["cannot note what has become of a job", "free some disk space"]);
 
     fs::remove_file(&filler).unwrap();
     is_done(&service, &before, &format!("{}\n", "x".repeat(200_000)));
@@ -200,90 +181,7 @@ fn a_disk_that_is_full_loses_no_job_and_needs_no_restart() {
         is_done(&service, id, stdout);
     }
     is_done(&service, &id(&submit(&service, "print('after')", "after")), "after\n");
-    stops_cleanly(service, &host);
-}
-
-#[test]
-fn few_descriptors_are_shared_between_connections_and_microvms() {
-    let host = TestHost::prepared().copy();
-    let command = Service::command(&host, &[]);
-    let mut command = Service::command_by("prlimit", &["--nofile=64:64"], &command);
-    let service = Service::start_command(&mut command).unwrap();
-    is_logged(
-        &service,
-        &["fewer connections than api.max_connections are served", "raise the limit of open files"],
-    );
-    service.wait_until_full().unwrap();
-    // More than there are descriptors, and none says a word.
-    let idle: Vec<_> = (0..100).map(|_| TcpStream::connect(service.address()).unwrap()).collect();
-    let descriptors =
-        || fs::read_dir(format!("/proc/{}/fd", service.running().process().id)).unwrap().count();
-    eventually("those who may connect do", PATIENCE, || descriptors() >= 30).unwrap();
-    assert!(descriptors() < 60, "{} descriptors", descriptors());
-    drop(idle);
-    let answers = thread::scope(|scope| {
-        let asked: Vec<_> = (0..12).map(|_| scope.spawn(|| service.python("print('answered')"))).collect();
-        asked.into_iter().map(|asked| asked.join().unwrap()).collect::<Vec<_>>()
-    });
-    for answer in answers {
-        // Of the many that may run at once some find no descriptor.
-        match answer.status {
-            200 => is_answered(&answer, "answered\n"),
-            _ => assert_eq!(
-                (answer.status, answer.error().as_str()),
-                (503, "E008: server busy: this host is out of file descriptors")
-            ),
-        }
-    }
-    service.wait_until_full().unwrap();
-    is_answered(&service.python("print('well')"), "well\n");
-    stops_cleanly(service, &host);
-}
-
-/// A cgroup that counts processes, and bounds them.
-struct Tasks(PathBuf);
-
-impl Tasks {
-    fn of(process: &Process) -> Self {
-        let split = Path::new("/sys/fs/cgroup/pids");
-        let root = if split.exists() { split } else { Path::new("/sys/fs/cgroup") };
-        let group = root.join(format!("e2e-tasks-{}", process.id));
-        fs::create_dir(&group).unwrap();
-        fs::write(group.join("cgroup.procs"), process.id.to_string()).unwrap();
-        Self(group)
-    }
-
-    fn at_most(&self, most: &str) {
-        fs::write(self.0.join("pids.max"), most).unwrap();
-    }
-}
-
-impl Drop for Tasks {
-    fn drop(&mut self) {
-        let gone = eventually("the group is empty", PATIENCE, || fs::remove_dir(&self.0).is_ok());
-        assert!(gone.is_ok() || thread::panicking(), "{}", self.0.display());
-    }
-}
-
-#[test]
-fn no_more_processes_are_told_and_waited_out() {
-    let host = TestHost::prepared().copy();
-    let service = Service::start(&host, &[]).unwrap();
-    let tasks = Tasks::of(&service.running().process());
-    service.wait_until_full().unwrap();
-    tasks.at_most("0");
-    // The one that waits needs no new process.
-    is_answered(&service.python("print('waited')"), "waited\n");
-    let refused = service.python("print(1)");
-    assert_eq!(refused.status, 503, "{refused:?}");
-    assert_eq!(refused.error(), "E008: server busy: this host is out of processes");
-    assert!(refused.header("retry-after").is_some(), "{refused:?}");
-    is_logged(&service, &[refused.json()["trace_id"].as_str().unwrap(), "TasksMax="]);
-    assert_eq!(service.get("/health").status, 200);
-    tasks.at_most("max");
-    is_answered(&service.python("print('again')"), "again\n");
-    service.wait_until_full().unwrap();
-    stops_cleanly(service, &host);
+    service.expect_clean_stop(&host);
 }
 
 #[test]
@@ -334,7 +232,7 @@ fn a_clock_that_is_set_changes_nothing_but_what_time_it_is() {
         assert_eq!(id(&submit(&service, "print('old')", "old")), old);
     }
     assert_eq!(service.get("/health").status, 200);
-    stops_cleanly(service, &host);
+    service.expect_clean_stop(&host);
 }
 
 #[test]
@@ -359,12 +257,12 @@ fn a_snapshot_that_is_changed_under_its_microvms_gives_no_answer_and_is_told() {
         assert!(failed.error().starts_with("E010: internal error (trace id "), "{what}: {failed:?}");
         let trace_id = failed.json()["trace_id"].as_str().unwrap().to_owned();
         let mends = "run: infra.operator snapshot create --lang python --mem 512 --vcpus 1";
-        is_logged(&service, &[&trace_id, "mem.snapshot was changed while a microVM ran from it", mends]);
+        service.expect_logged(&[&trace_id, "mem.snapshot was changed while a microVM ran from it", mends]);
         // Neither in one that had waited, nor in one from it: booted.
-        is_answered(&service.python("print('booted')"), "booted\n");
-        is_logged(&service, &["booting instead of restoring a snapshot", mends]);
-        is_logged(&service, &["a snapshot cannot be restored", "mem.snapshot is damaged", mends]);
-        stops_cleanly(service, &host);
+        service.python("print('booted')").expect_printed("booted\n");
+        service.expect_logged(&["booting instead of restoring a snapshot", mends]);
+        service.expect_logged(&["a snapshot cannot be restored", "mem.snapshot is damaged", mends]);
+        service.expect_clean_stop(&host);
     }
 }
 
@@ -407,7 +305,7 @@ fn a_disk_that_is_slow_refuses_jobs_in_time_and_loses_none() {
         while !asked.is_finished() {
             let health = service.get("/health");
             assert!(health.status == 200 && health.took < Duration::from_secs(2), "{health:?}");
-            is_answered(&service.python("print('quick')"), "quick\n");
+            service.python("print('quick')").expect_printed("quick\n");
             answered += 1;
         }
         assert!(answered > 1, "it was refused at once");
@@ -427,5 +325,5 @@ fn a_disk_that_is_slow_refuses_jobs_in_time_and_loses_none() {
     let again = submit(&service, "print('kept')", "kept");
     is_done(&service, &id(&again), "kept\n");
     assert_eq!(listed().len(), 1, "once");
-    stops_cleanly(service, &host);
+    service.expect_clean_stop(&host);
 }

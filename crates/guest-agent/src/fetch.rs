@@ -27,9 +27,9 @@ use crate::fault::{Doing, Fault};
 /// How many entries of directories are looked at.
 const MOST_ENTRIES: usize = 20_000;
 
-/// How long that, and the reading of what was found, may take: it comes on top of the program's time, of which the host's
-/// patience with an execution knows 1.5 s.
-const MOST_TIME: Duration = Duration::from_secs(1);
+/// How long that, and the reading of what was found, may take: it comes on top of the program's time, as do its end and the
+/// way of what it wrote, and all of that is to be over 1.5 s later.
+const MOST_TIME: Duration = Duration::from_millis(700);
 
 /// What makes a path a glob.
 const SPECIAL: [char; 5] = ['*', '?', '[', '{', '\\'];

@@ -39,7 +39,8 @@ const KEEPALIVE: Duration = Duration::from_secs(30);
 /// How long a client that has connected may be silent yet when the service ends. Its request may be on its way.
 const SILENCE_AT_THE_END: Duration = Duration::from_secs(1);
 
-/// The longest head of a request, in bytes, its lines of headers and the buffer that a connection keeps.
+/// How much of a request's head is waited for, in bytes, and the buffer that a connection keeps. A head that has come as a whole
+/// by then is served, though it may be longer by what was read at once.
 const MAX_HEAD_BYTES: usize = 32 << 10;
 
 /// A service that listens.

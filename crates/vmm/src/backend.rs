@@ -210,6 +210,9 @@ impl std::fmt::Display for Exit {
             Self::GuestPanic => f.write_str("the guest's kernel panicked"),
             Self::Failed { code } => write!(f, "the VMM failed with exit status {code}"),
             Self::Crashed { signal } => write!(f, "the VMM crashed with signal {signal}"),
+            Self::Killed { signal: 9 } => {
+                f.write_str("the VMM was killed by signal 9, as the kernel does where memory runs out")
+            }
             Self::Killed { signal } => write!(f, "the VMM was killed by signal {signal}"),
             Self::Lost => f.write_str("the process that watched the VMM is gone"),
         }

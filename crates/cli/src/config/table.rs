@@ -228,7 +228,7 @@ static POOL: [Key; 6] = [
     key(
         "pool.memory",
         mib(128, LARGEST_HOST),
-        Auto("half of what is available at the start"),
+        Auto("half of what is available at the start, and no more than the limits of the service's cgroups leave"),
         "The memory for all microVMs together, in MiB.",
     )
     .reloads(),

@@ -49,6 +49,11 @@ const FIRST_OF_OURS: i32 = 3;
 /// The most that a VMM may have open. It has some 30.
 const DESCRIPTORS: u64 = 256;
 
+/// What the kernel adds to the badness of a microVM's processes where the host's memory runs out, or that of the service's
+/// cgroup: so much that it ends one of them before anything else (`oom_score_adj`, proc(5)). One request is lost then, and
+/// not the service with all of them.
+const FIRST_TO_GO: &str = "1000";
+
 /// The most descriptors that a VMM can be given.
 const MAX_DESCRIPTORS: usize = 8;
 
@@ -106,6 +111,7 @@ fn jailed(control: &mut UnixStream) -> Result<Option<Report>, Failure> {
     // end of the host process. Else nobody would be left to remove the cgroup.
     setsid().step("start a session")?;
     sys::ignore_requests_to_end().step("start a session")?;
+    fs::write("/proc/self/oom_score_adj", FIRST_TO_GO).step("be the first to go where memory runs out")?;
     let (spec, mut descriptors) = receive(control).step("read the specification")?;
     let group = match spec.cgroup {
         Some(limits) => Group::create(&spec.name, limits).step("make a cgroup")?,

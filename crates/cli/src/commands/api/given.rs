@@ -8,6 +8,7 @@ use server::{
     jobs::{JobSettings, SigningSecret},
 };
 
+use super::memory;
 use crate::{
     config::{Config, Pool, WarmUp},
     settings::DEFAULT_MACHINE,
@@ -22,9 +23,6 @@ const OWN_FILES: u64 = 32;
 /// As many connections are served on any host.
 const LEAST_CONNECTIONS: usize = 8;
 
-/// What there is for microVMs where this host does not say how much memory is free, in MiB.
-const UNKNOWN_MEMORY_MIB: u64 = 2048;
-
 /// What the program found out at its start, for where nobody has decided.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Found {
@@ -37,7 +35,7 @@ pub(super) struct Found {
 impl Found {
     /// Now, before there is a microVM.
     pub(super) fn now(emulates: bool) -> Self {
-        Self { emulates, memory_mib: half_of_free_memory() }
+        Self { emulates, memory_mib: memory::for_microvms() }
     }
 }
 
@@ -131,12 +129,4 @@ pub(super) fn connections(config: &Config, files: Option<u64>) -> Connections {
 
 fn number(number: usize) -> u32 {
     u32::try_from(number).unwrap_or(u32::MAX)
-}
-
-/// Half of `MemAvailable`, in MiB.
-fn half_of_free_memory() -> u64 {
-    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let available = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
-    let kib = available.and_then(|value| value.trim().strip_suffix(" kB")?.parse::<u64>().ok());
-    kib.map_or(UNKNOWN_MEMORY_MIB, |kib| kib / 2 / 1024)
 }

@@ -9,6 +9,7 @@
 //! is started next.
 
 mod given;
+mod memory;
 
 use std::{
     fs::{self, File},
