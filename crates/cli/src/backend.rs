@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use engine::Shortage;
 use images::Sha256Digest;
 use vmm::{
     Vmm, VmmIdentity,
@@ -35,6 +36,7 @@ pub(crate) fn no_qemu(error: qemu::ProbeError) -> Failure {
             "name a QEMU that works with --qemu"
         }
     };
+    let hint = Shortage::of(&error, false).map_or(hint, Shortage::hint);
     Failure::host(error).hint(hint.to_owned())
 }
 
@@ -47,6 +49,7 @@ fn no_firecracker(error: firecracker::ProbeError) -> Failure {
             "name a Firecracker that works with --firecracker-bin"
         }
     };
+    let hint = Shortage::of(&error, false).map_or(hint, Shortage::hint);
     Failure::host(error).hint(hint.to_owned())
 }
 

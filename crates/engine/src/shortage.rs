@@ -22,7 +22,7 @@ pub enum Shortage {
 impl Shortage {
     /// What an error of the kernel among the causes of `error` says. What is no room on a disk elsewhere is no room for a namespace
     /// or a cgroup where a jail is built.
-    pub(crate) fn of(error: &(dyn Error + 'static), in_jail: bool) -> Option<Self> {
+    pub fn of(error: &(dyn Error + 'static), in_jail: bool) -> Option<Self> {
         let mut cause = Some(error);
         while let Some(error) = cause {
             let number = error.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error);
@@ -39,7 +39,7 @@ impl Shortage {
     }
 
     /// What the operator can do about it.
-    pub(crate) fn hint(self) -> &'static str {
+    pub fn hint(self) -> &'static str {
         match self {
             Self::Descriptors => "raise the limit of open files: LimitNOFILE= of the unit, or ulimit -n",
             Self::Processes => {

@@ -164,10 +164,17 @@ impl Program {
         let mut child = self.command()?.spawn().map_err(failed)?;
         let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
         // Both pipes are read at once: a program that fills one of them would otherwise never end.
-        let reader = thread::spawn(move || {
+        let reader = thread::Builder::new().spawn(move || {
             let mut output = Vec::new();
             stdout.map_or(Ok(0), |mut stdout| stdout.read_to_end(&mut output)).map(|_| output)
         });
+        let reader = match reader {
+            Ok(reader) => reader,
+            Err(error) => {
+                child.kill().and_then(|()| child.wait()).map_err(failed)?;
+                return Err(failed(error));
+            }
+        };
         let said = stderr.map_or(Ok(String::new()), |stderr| collect_lines(BufReader::new(stderr), on_line));
         let status = child.wait().map_err(failed)?;
         let output = reader.join().unwrap_or_else(|_| Err(io::ErrorKind::Other.into())).map_err(failed)?;

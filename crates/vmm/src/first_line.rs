@@ -1,19 +1,22 @@
 //! What a program answers when it is asked for its version: its first line, in time, and no more.
 
 use std::{
-    io::{self, BufRead as _, BufReader, Read as _},
+    io::{self, Read as _},
     path::Path,
-    process::{Command, Stdio},
-    sync::mpsc,
-    thread,
-    time::Duration,
+    process::{ChildStdout, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    io::Errno,
 };
 
 /// How long a program may take: a disk may be slow.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The longest line, in bytes.
-const MAX_BYTES: u64 = 4 << 10;
+const MAX_BYTES: usize = 4 << 10;
 
 /// The first line that `program --version` prints, with what is left of it when it is longer than any version.
 pub(crate) fn of_version(program: &Path) -> io::Result<String> {
@@ -27,25 +30,43 @@ fn within(program: &Path, patience: Duration) -> io::Result<String> {
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()?;
-    let output = child.stdout.take().ok_or(io::ErrorKind::BrokenPipe)?;
-    let (sender, received) = mpsc::channel();
-    // On a thread, for a read has no deadline. It ends with the pipe.
-    thread::spawn(move || {
-        let mut line = Vec::new();
-        let read = BufReader::new(output).take(MAX_BYTES).read_until(b'\n', &mut line).map(|_| line);
-        // Whoever asked may have given up.
-        let _ = sender.send(read);
-    });
-    let line = received.recv_timeout(patience).map_err(|_| io::Error::from(io::ErrorKind::TimedOut));
+    let line = child.stdout.take().map_or(Ok(Vec::new()), |output| first_line(output, patience));
     // It has said what it was asked for, or will not.
     child.kill()?;
     child.wait()?;
-    Ok(String::from_utf8_lossy(&line??).into_owned())
+    Ok(String::from_utf8_lossy(&line?).into_owned())
+}
+
+/// What is written to a pipe up to the end of its first line, or its own.
+fn first_line(mut output: ChildStdout, patience: Duration) -> io::Result<Vec<u8>> {
+    let deadline = Instant::now() + patience;
+    let mut line = Vec::new();
+    let mut buffer = [0; MAX_BYTES];
+    while line.len() < MAX_BYTES {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let left = Timespec::try_from(left).map_err(io::Error::other)?;
+        match poll(&mut [PollFd::new(&output, PollFlags::IN)], Some(&left)) {
+            Ok(0) => return Err(io::ErrorKind::TimedOut.into()),
+            Ok(_) => {}
+            Err(Errno::INTR) => continue,
+            Err(error) => return Err(error.into()),
+        }
+        let length = output.read(&mut buffer[..MAX_BYTES - line.len()])?;
+        line.extend_from_slice(&buffer[..length]);
+        if let Some(end) = line.iter().position(|byte| *byte == b'\n') {
+            line.truncate(end + 1);
+            break;
+        }
+        if length == 0 {
+            break;
+        }
+    }
+    Ok(line)
 }
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, os::unix::fs::PermissionsExt as _, time::Instant};
+    use std::{fs, os::unix::fs::PermissionsExt as _};
 
     use super::*;
 
