@@ -134,27 +134,70 @@ fn a_log_that_cannot_be_written_ends_nothing() {
     assert_eq!(missing, 404);
 }
 
-#[test]
-fn a_disk_that_is_full_loses_no_job_and_needs_no_restart() {
+/// A data directory on a disk of its own, with what others have prepared.
+fn host_on(disk: &Mounted) -> TestHost {
     let prepared = TestHost::prepared();
-    let disk = Mounted::small(6);
     for name in ["images", "kernel", "snapshots"] {
         symlink(prepared.data().join(name), disk.path().join(name)).unwrap();
     }
-    let host = TestHost::at(disk.path());
-    let service = Service::start(&host, &["--set", "jobs.running=2"]).unwrap();
-    service.wait_until_full().unwrap();
-    let gate = "import time\ntime.sleep(1)\nprint('x' * 200000)";
-    let before = id(&submit(&service, gate, "before"));
-    eventually("it runs", PATIENCE, || job(&service, &before)["state"] == "running").unwrap();
+    TestHost::at(disk.path())
+}
 
+/// Leaves no room on a disk, until the file is removed whose path this is.
+fn fill(disk: &Mounted) -> PathBuf {
     let filler = disk.path().join("filler");
     let file = fs::File::create(&filler).unwrap();
     for size in [1 << 20, 4 << 10] {
         let block = vec![1; size];
         while (&file).write_all(&block).is_ok() {}
     }
-    drop(file);
+    filler
+}
+
+#[test]
+fn a_disk_that_is_full_lets_nobody_run_uncounted() {
+    let disk = Mounted::small(6);
+    let host = host_on(&disk);
+    let created = host.expect_done(&["token", "create", "--name", "test", "--daily", "1000"]);
+    let service = Service::start(&host, &["--set", "api.require_tokens=true"]).unwrap();
+    let service = service.with_token(Some(created.trim()));
+    service.wait_until_full().unwrap();
+    service.python("print('before')").expect_printed("before\n");
+    let filler = fill(&disk);
+    let mut answered = 1;
+    for _ in 0..30 {
+        let response = service.python("print('during')");
+        if response.status == 200 {
+            // The log had room for it, or began anew.
+            response.expect_printed("during\n");
+            answered += 1;
+        } else {
+            let error = "E010: internal error: the tokens' database cannot be used: its disk is full";
+            assert_eq!((response.status, response.error().as_str()), (503, error));
+            assert!(response.header("retry-after").is_some(), "{response:?}");
+        }
+    }
+    assert_eq!(service.get("/health").status, 200);
+
+    fs::remove_file(&filler).unwrap();
+    service.python("print('after')").expect_printed("after\n");
+    answered += 1;
+    let tokens: Value = serde_json::from_str(&host.expect_done(&["token", "list", "--json"])).unwrap();
+    assert_eq!(tokens[0]["used_today"], answered, "{tokens}");
+    service.expect_clean_stop(&host);
+}
+
+#[test]
+fn a_disk_that_is_full_loses_no_job_and_needs_no_restart() {
+    let disk = Mounted::small(6);
+    let host = host_on(&disk);
+    let service = Service::start(&host, &["--set", "jobs.running=2"]).unwrap();
+    service.wait_until_full().unwrap();
+    let gate = "import time\ntime.sleep(1)\nprint('x' * 200000)";
+    let before = id(&submit(&service, gate, "before"));
+    eventually("it runs", PATIENCE, || job(&service, &before)["state"] == "running").unwrap();
+
+    let filler = fill(&disk);
     // What the log still has room for is accepted, and no less kept.
     let large = |number: u32| format!("print({number})#{}", "x".repeat(40_000));
     let mut accepted = Vec::new();
