@@ -99,6 +99,27 @@ fn a_download_that_is_always_cut_fails_and_the_next_command_goes_on() {
 }
 
 #[test]
+fn a_server_that_begins_anew_each_time_is_given_up() {
+    let registry = Images::prepared().registry();
+    // A byte and nothing in turns, and never the rest.
+    let proxy = Proxy::start(registry.address, |request, earlier| {
+        if !is_layer(request) {
+            return Fault::None;
+        }
+        let body = if earlier % 2 == 0 { "x" } else { "" };
+        Fault::Answer(format!(
+            "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+            layer().1
+        ))
+    });
+    fails(
+        &TestHost::empty(),
+        &proxy.address,
+        &[&format!("cannot download the layer {}", layer().0), "hint: "],
+    );
+}
+
+#[test]
 fn a_layer_that_is_another_is_refused_and_not_kept() {
     let registry = Images::prepared().registry();
     let flipping =

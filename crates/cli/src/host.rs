@@ -9,6 +9,7 @@ use std::{
 
 use anyhow::Context as _;
 use engine::{Engine, EngineSettings, Languages, Room};
+use images::staging::read_regular;
 use serde::{Deserialize, Serialize};
 use store::DataDirectory;
 use vmm::{
@@ -21,12 +22,18 @@ use vmm::{
 
 use crate::{backend, config, failure::Failure, settings};
 
+/// The longest note of the host, in bytes. One is some 700.
+const MAX_NOTE_BYTES: u64 = 64 << 10;
+
 /// The argument with which this program starts itself as the supervisor of a VMM.
 pub(crate) const SUPERVISOR_ARGUMENT: &str = "vmm-supervisor";
 
 /// Runs as a supervisor, told by the process that started it over stdin.
 pub(crate) fn supervise() -> ExitCode {
-    match rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3) {
+    // Whatever else this process was born with could lie where the VMM's own descriptors are to be.
+    let closed = vmm::jail::close_inherited();
+    let control = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3);
+    match closed.and_then(|()| control.map_err(Into::into)) {
         Ok(control) => supervise_vmm(UnixStream::from(control)),
         Err(_) => ExitCode::FAILURE,
     }
@@ -202,7 +209,7 @@ fn identified(program: PathBuf) -> Option<(PathBuf, FileIdentity)> {
 }
 
 fn read_note(note: &Path) -> Option<HostFacts> {
-    serde_json::from_slice(&fs::read(note).ok()?).ok()
+    serde_json::from_slice(&read_regular(note, MAX_NOTE_BYTES).ok()?).ok()
 }
 
 fn write_note(note: &Path, facts: &HostFacts) -> io::Result<()> {

@@ -121,6 +121,9 @@ fn set_kernel_parameters() -> Result<(), Fault> {
         // A closed connection would keep its ports for a minute: an execution could see that of an earlier one, and could not
         // listen where that did.
         ("net/ipv4/tcp_max_tw_buckets", "0"),
+        // What TCP remembers of a pair of addresses, for anybody to read.
+        ("net/ipv4/tcp_no_metrics_save", "1"),
+        ("net/ipv4/tcp_fastopen", "0"),
     ] {
         match fs::write(format!("/proc/sys/{name}"), value) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {

@@ -70,14 +70,19 @@ pub(crate) fn collect(
                 files += 1;
                 bytes += content.0.len();
             }
+            // The last note is for all that there is no other for.
+            Content::Omitted(_) if omitted + 1 == MAX_OMITTED => {
+                complete = false;
+                if files == MAX_FETCHED {
+                    break;
+                }
+                continue;
+            }
             Content::Omitted(_) => omitted += 1,
-        }
-        if omitted > MAX_OMITTED {
-            return Ok(());
         }
         send(Fetched { index, name, size, content })?;
     }
-    if !complete && omitted < MAX_OMITTED {
+    if !complete {
         send(Fetched { index, name: ".".to_owned(), size: 0, content: Content::Omitted(Omitted::TooMany) })?;
     }
     Ok(())
@@ -129,7 +134,11 @@ fn matching(root: &OwnedFd, globs: &[String], deadline: Instant) -> (BTreeMap<St
                         }
                         if fast_glob::glob_match(glob, &path) {
                             let (name, called) = told(path);
-                            names.entry(name).or_insert(called);
+                            let known = names.entry(name).or_insert(called);
+                            // The name of a file is that of no other.
+                            if called == Called::This {
+                                *known = called;
+                            }
                             break;
                         }
                     }
@@ -306,6 +315,25 @@ mod tests {
         assert_eq!(files[1].size, MAX_FETCHED_BYTES as u64 + 1);
         assert!(matches!(files[MAX_FETCHED].content, Content::Bytes(_)));
         assert_eq!(files[MAX_FETCHED + 1].content, Content::Omitted(Omitted::TooMany));
+    }
+
+    #[test]
+    fn what_no_note_is_left_for_is_told_in_one_and_what_can_be_sent_is() {
+        let many: Vec<String> = (0..MAX_FETCHED + 100).map(|number| format!("{number:03}")).collect();
+        let files = fetched(&tree(&many.iter().map(String::as_str).collect::<Vec<_>>()), &["*"]);
+        assert_eq!(files.len(), MAX_FETCHED + MAX_OMITTED);
+        assert!(ends_with_the_note(&files));
+
+        let tree = tree(&["z.txt"]);
+        for number in 0..=MAX_OMITTED {
+            let big = File::create(tree.path().join(format!("a{number:02}"))).unwrap();
+            big.set_len(MAX_FETCHED_BYTES as u64 + 1).unwrap();
+        }
+        let files = fetched(&tree, &["*"]);
+        assert_eq!(files.len(), MAX_OMITTED + 1);
+        let [.., sent, _] = &files[..] else { panic!("{files:?}") };
+        assert!(sent.name == "z.txt" && matches!(sent.content, Content::Bytes(_)), "{sent:?}");
+        assert!(ends_with_the_note(&files));
     }
 
     fn ends_with_the_note(files: &[Fetched]) -> bool {

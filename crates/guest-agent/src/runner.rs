@@ -38,6 +38,9 @@ const LIGHT_REQUEST: u64 = 1 << 20;
 /// Bounds of a run of the warm-up program. Under emulation on a loaded host it takes seconds.
 const WARM_UP_LIMITS: Limits = Limits { timeout_millis: 120_000, output_bytes: 64 << 10 };
 
+/// How much of what a warm-up says is told as the reason of its failure. The host shows as much.
+const MAX_REASON_CHARS: usize = 2_000;
+
 /// Serves the host until it closes the channel.
 pub(crate) fn run() -> Result<(), Fault> {
     let stdin = std::io::stdin().as_fd().try_clone_to_owned().doing("take the channel")?;
@@ -262,6 +265,7 @@ impl<'a> Runner<'a> {
         drop(group);
         if execution.outcome != (Outcome::Exited { code: 0 }) {
             let stderr = String::from_utf8_lossy(&execution.stderr.bytes.0);
+            let stderr: String = stderr.chars().take(MAX_REASON_CHARS).collect();
             return Err(Fault::new(format!(
                 "the warm-up program ended as {:?}: {stderr}",
                 execution.outcome
@@ -281,9 +285,11 @@ impl<'a> Runner<'a> {
     /// Makes the scratch directories what they were at the start.
     fn clean(&mut self) -> Result<(), Fault> {
         if std::mem::take(&mut self.scratch_used) {
-            scratch::renew()?;
             let waiting = if self.interpreter.is_some() { self.interpreters_sockets } else { 0 };
-            in_flight::wait_for(self.own_sockets + waiting)?;
+            let most = self.own_sockets + waiting;
+            let left = in_flight::sockets()? > most;
+            scratch::renew()?;
+            in_flight::wait_for(most, left)?;
         }
         Ok(())
     }
@@ -312,13 +318,15 @@ impl<'a> Runner<'a> {
         (only, last): (bool, bool),
         live: Option<Live<'_>>,
     ) -> Result<(Execution, Remains, Group<'a>), Fault> {
-        self.clean()?;
-        self.scratch_used = true;
-        job_directory::create(&self.directory, &run.files)?;
         if self.interpreter.as_ref().map_or(Ok(false), Initialised::has_ended)? {
             self.log(4, &run.trace_id, "goes on without its interpreter, which has ended");
             self.interpreter = None;
+            // Its group has counted that end: if the kernel has brought it about, for want of memory.
+            self.home = None;
         }
+        self.clean()?;
+        self.scratch_used = true;
+        job_directory::create(&self.directory, &run.files)?;
         // The arguments of an initialised process are fixed, for anybody to see in /proc.
         let initialised = run.process != Process::Fresh && run.args.is_empty();
         let used_up = self.interpreter.take_if(|_| initialised && only);

@@ -73,7 +73,8 @@ impl Remains {
     /// Waits until nothing is left in the job's group.
     pub(crate) fn wait(self, group: &Group<'_>) -> Result<(), Fault> {
         match self {
-            Self::Nothing => return Ok(()),
+            // The last of them may have died since somebody looked.
+            Self::Nothing => {}
             Self::Exiting(pidfd) => {
                 let gone =
                     wait::ready(&mut [PollFd::new(&pidfd, PollFlags::IN)], Instant::now() + KILL_PATIENCE);

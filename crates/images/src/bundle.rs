@@ -12,7 +12,7 @@
 //! modules.
 
 use std::fs;
-use std::io::{self, Read as _};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
@@ -24,7 +24,9 @@ use crate::initramfs::{GUEST_AGENT, InitramfsError, build_initramfs, module_file
 use crate::kernel::{KernelError, extract_vmlinux};
 use crate::modules::{GUEST_MODULES, KernelModule, ModulesError, collect_modules};
 use crate::progress::Progress;
-use crate::staging::{OutputLock, io_hint, parent, replace_directory, sync_directory, write_synced};
+use crate::staging::{
+    OutputLock, io_hint, parent, read_regular, replace_directory, sync_directory, write_synced,
+};
 
 const FORMAT_VERSION: u32 = 1;
 
@@ -32,6 +34,9 @@ const VMLINUX: &str = "vmlinux";
 const INITRAMFS: &str = "initramfs.cpio";
 const MODULES: &str = "modules";
 const MANIFEST: &str = "bundle.json";
+
+/// The longest kernel image, in bytes. One with all modules built in is some 60 MB.
+const KERNEL_LIMIT_BYTES: u64 = 512 << 20;
 
 /// The longest manifest, in bytes. One is some 600.
 const MAX_MANIFEST_BYTES: u64 = 64 << 10;
@@ -99,16 +104,13 @@ impl KernelBundle {
     /// Opens the bundle in `directory`. Presence and sizes are checked, digests are not: use [`Self::verify`].
     pub fn open(directory: &Path) -> Result<Self, OpenKernelError> {
         let path = directory.join(MANIFEST);
-        let mut text = Vec::new();
-        let read =
-            fs::File::open(&path).and_then(|file| file.take(MAX_MANIFEST_BYTES).read_to_end(&mut text));
-        match read {
-            Ok(_) => {}
+        let text = match read_regular(&path, MAX_MANIFEST_BYTES) {
+            Ok(text) => text,
             Err(source) if source.kind() == io::ErrorKind::NotFound => {
                 return Err(OpenKernelError::Absent { directory: directory.to_owned() });
             }
             Err(source) => return Err(OpenKernelError::Read { path, source }),
-        }
+        };
         let manifest = BundleManifest::parse(&text, &path)?;
         let sizes = [(VMLINUX, manifest.vmlinux_bytes), (INITRAMFS, manifest.initramfs_bytes)];
         for (name, expected) in sizes {
@@ -145,7 +147,7 @@ impl KernelBundle {
         };
         let kernel_release = release_of(&files.modules)?;
         progress.step("unpacking the kernel");
-        let image = fs::read(&files.kernel)
+        let image = read_regular(&files.kernel, KERNEL_LIMIT_BYTES)
             .map_err(|source| PrepareKernelError::Read { path: files.kernel.clone(), source })?;
         let vmlinux = extract_vmlinux(&image)
             .map_err(|source| PrepareKernelError::Kernel { path: files.kernel.clone(), source })?;

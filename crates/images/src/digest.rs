@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::progress::Progress;
+use crate::staging::open_named;
 
 /// Large enough that system calls do not matter next to hashing, small enough for any stack of callers.
 const CHUNK_BYTES: usize = 256 << 10;
@@ -34,7 +35,7 @@ impl Sha256Digest {
     /// The digest of the file at `path`, read once from start to end.
     pub fn of_file(path: &Path, progress: &dyn Progress) -> Result<Self, DigestError> {
         let failed = |source| DigestError::Read { path: path.to_owned(), source };
-        let file = File::open(path).map_err(failed)?;
+        let file = open_named(path).map_err(failed)?;
         Self::of_open_file(&file, path, progress)
     }
 

@@ -6,7 +6,7 @@
 //! A "newc" archive is a row of entries, each of a header of 110 ASCII characters, the NUL-terminated name and the
 //! contents, both padded to four bytes (`Documentation/driver-api/early-userspace/buffer-format.rst`).
 
-use crate::modules::KernelModule;
+use crate::modules::{KernelModule, MAX_MODULES};
 
 /// The guest agent that this binary was built with: a static x86-64 executable.
 pub const GUEST_AGENT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/guest-agent"));
@@ -50,7 +50,7 @@ impl InitramfsError {
 
 /// File names of modules in load order, `NN-name.ko`: the agent loads them sorted by name.
 pub fn module_file_names(modules: &[KernelModule]) -> Result<Vec<String>, InitramfsError> {
-    if modules.len() > 100 {
+    if modules.len() > MAX_MODULES {
         return Err(InitramfsError::TooManyModules { count: modules.len() });
     }
     Ok(modules.iter().enumerate().map(|(index, module)| format!("{index:02}-{}.ko", module.name)).collect())

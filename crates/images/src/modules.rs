@@ -11,9 +11,19 @@ use std::path::{Path, PathBuf};
 
 use crate::compression::Compression;
 use crate::elf::Elf;
+use crate::staging::read_regular;
 
 /// A module has at most some megabytes.
 const MODULE_LIMIT_BYTES: usize = 64 << 20;
+
+/// And all that are collected a few more.
+const MODULES_LIMIT_BYTES: usize = 256 << 20;
+
+/// The longest list of what is built in, in bytes.
+const BUILT_IN_LIMIT_BYTES: u64 = 4 << 20;
+
+/// The most modules of a guest.
+pub(crate) const MAX_MODULES: usize = 100;
 
 /// Deeper than any directory of `lib/modules`; ends the search in a tree with a loop of symbolic links.
 const DIRECTORY_DEPTH_LIMIT: usize = 16;
@@ -81,6 +91,12 @@ pub enum ModulesError {
         /// Where it was looked for.
         directory: PathBuf,
     },
+    /// There are more than any guest needs.
+    #[error("kernel module {name} is one of more than {MAX_MODULES}")]
+    TooMany {
+        /// One of them.
+        name: String,
+    },
     /// Modules depend on each other in a circle.
     #[error("kernel module {name} depends on itself")]
     Circular {
@@ -94,9 +110,10 @@ impl ModulesError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Read { path, source } => crate::staging::io_hint(path, source),
-            Self::Decompress { .. } | Self::NotModule { .. } | Self::Circular { .. } => {
-                Some("unpack the kernel's package again".to_owned())
-            }
+            Self::Decompress { .. }
+            | Self::NotModule { .. }
+            | Self::Circular { .. }
+            | Self::TooMany { .. } => Some("unpack the kernel's package again".to_owned()),
             Self::Missing { name, .. } => Some(format!(
                 "use a kernel that has {name}, such as Debian's linux-image-cloud-amd64, and the lib/modules/<release> \
                  directory that belongs to it"
@@ -114,6 +131,7 @@ pub fn collect_modules(directory: &Path, wanted: &[WantedModule]) -> Result<Vec<
         files: find_files(directory)?,
         pending: BTreeSet::new(),
         collected: Vec::new(),
+        bytes_left: MODULES_LIMIT_BYTES,
     };
     for module in wanted {
         let name = normalise(module.name);
@@ -131,6 +149,8 @@ struct Collector<'a> {
     /// Modules whose dependencies are being collected.
     pending: BTreeSet<String>,
     collected: Vec<KernelModule>,
+    /// How much more there may be in all of them.
+    bytes_left: usize,
 }
 
 impl Collector<'_> {
@@ -144,12 +164,17 @@ impl Collector<'_> {
                 directory: self.directory.to_owned(),
             });
         };
-        let bytes = read_module(path)?;
-        let dependencies =
-            read_dependencies(&bytes).ok_or_else(|| ModulesError::NotModule { path: path.clone() })?;
         if !self.pending.insert(name.to_owned()) {
             return Err(ModulesError::Circular { name: name.to_owned() });
         }
+        // Those that wait for what they depend on are in memory as well, and on the stack.
+        if self.pending.len() + self.collected.len() > MAX_MODULES {
+            return Err(ModulesError::TooMany { name: name.to_owned() });
+        }
+        let bytes = read_module(path, self.bytes_left)?;
+        self.bytes_left = self.bytes_left.saturating_sub(bytes.len());
+        let dependencies =
+            read_dependencies(&bytes).ok_or_else(|| ModulesError::NotModule { path: path.clone() })?;
         for dependency in dependencies {
             self.collect(&dependency)?;
         }
@@ -172,8 +197,9 @@ fn module_name(path: &Path) -> Option<String> {
 
 fn read_built_in(directory: &Path) -> Result<BTreeSet<String>, ModulesError> {
     let path = directory.join("modules.builtin");
-    let text = fs::read_to_string(&path).map_err(|source| ModulesError::Read { path, source })?;
-    Ok(text.lines().filter_map(|line| module_name(Path::new(line))).collect())
+    let text =
+        read_regular(&path, BUILT_IN_LIMIT_BYTES).map_err(|source| ModulesError::Read { path, source })?;
+    Ok(String::from_utf8_lossy(&text).lines().filter_map(|line| module_name(Path::new(line))).collect())
 }
 
 fn find_files(directory: &Path) -> Result<BTreeMap<String, PathBuf>, ModulesError> {
@@ -195,12 +221,15 @@ fn find_files(directory: &Path) -> Result<BTreeMap<String, PathBuf>, ModulesErro
     Ok(files)
 }
 
-fn read_module(path: &Path) -> Result<Vec<u8>, ModulesError> {
-    let bytes = fs::read(path).map_err(|source| ModulesError::Read { path: path.to_owned(), source })?;
+/// Reads a module that has no more than `left` bytes, in the file and decompressed.
+fn read_module(path: &Path, left: usize) -> Result<Vec<u8>, ModulesError> {
+    let limit = left.min(MODULE_LIMIT_BYTES);
+    let bytes = read_regular(path, limit as u64)
+        .map_err(|source| ModulesError::Read { path: path.to_owned(), source })?;
     match Compression::detect(&bytes) {
         None => Ok(bytes),
         Some(compression) => compression
-            .decompress(&bytes, MODULE_LIMIT_BYTES)
+            .decompress(&bytes, limit)
             .map_err(|source| ModulesError::Decompress { path: path.to_owned(), source }),
     }
 }
@@ -276,5 +305,33 @@ mod tests {
         fs::write(directory.path().join("kernel/drivers/c.ko"), "text").expect("write");
         let outcome = collect_modules(directory.path(), &[wanted("c", true)]);
         assert!(matches!(outcome, Err(ModulesError::NotModule { .. })));
+    }
+
+    #[test]
+    fn a_chain_of_any_length_and_modules_of_any_size_are_given_up() {
+        let names: Vec<(String, String)> =
+            (0..2000).map(|number| (format!("m{number}.ko"), format!("m{}", number + 1))).collect();
+        let chain: Vec<(&str, &str)> =
+            names.iter().map(|(file, next)| (file.as_str(), next.as_str())).collect();
+        let directory = modules_directory(&chain);
+        let outcome = collect_modules(directory.path(), &[wanted("m0", true)]);
+        assert!(matches!(outcome, Err(ModulesError::TooMany { .. })), "{outcome:?}");
+        // The last of them need nothing more than themselves.
+        let last = directory.path().join("kernel/drivers/m1999.ko");
+        fs::write(&last, elf(MACHINE_X86_64, None, b"depends=\0")).expect("write");
+        let outcome = collect_modules(directory.path(), &[wanted("m1950", true)]);
+        assert_eq!(outcome.expect("modules").len(), 50);
+
+        assert!(read_module(&last, 100).is_err());
+        assert!(read_module(&last, 100_000).is_ok());
+    }
+
+    #[test]
+    fn what_is_no_file_is_not_read() {
+        let directory = modules_directory(&[]);
+        let path = directory.path().join("kernel/drivers/endless.ko");
+        std::os::unix::fs::symlink("/dev/zero", &path).expect("link");
+        let outcome = collect_modules(directory.path(), &[wanted("endless", true)]);
+        assert!(matches!(outcome, Err(ModulesError::Read { .. })), "{outcome:?}");
     }
 }

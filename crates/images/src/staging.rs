@@ -136,14 +136,28 @@ pub fn open_regular(path: &Path) -> io::Result<File> {
     }
 }
 
+/// Opens a regular file, or what a link to one names: the user may have put that there.
+pub fn open_named(path: &Path) -> io::Result<File> {
+    open_regular(&path.canonicalize()?)
+}
+
+/// Reads one that is no longer than `limit` bytes.
+pub fn read_regular(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+    within(open_named(path)?, limit)
+}
+
 /// Reads a file of the user's that is no longer than `limit` bytes.
 pub(crate) fn read_bounded(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
-    let mut text = Vec::new();
-    File::open(path)?.take(limit + 1).read_to_end(&mut text)?;
-    if text.len() as u64 > limit {
+    within(File::open(path)?, limit)
+}
+
+fn within(file: File, limit: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    file.take(limit + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > limit {
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("it is longer than {limit} bytes")));
     }
-    Ok(text)
+    Ok(bytes)
 }
 
 /// Puts the directory `staged` in the place of `destination`. An earlier directory there ends up at `staged`, for

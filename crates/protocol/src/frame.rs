@@ -24,7 +24,7 @@ pub const HEADER_BYTES: usize = 4;
 /// Why a frame could not be read, written or understood.
 #[derive(Debug)]
 pub enum FrameError {
-    /// The length is zero or over [`MAX_FRAME_BYTES`].
+    /// The length is zero or over the bound: [`MAX_FRAME_BYTES`], or what a reader expects.
     Length(u64),
     /// The body is not the JSON of the message that was asked for.
     Body(serde_json::Error),
@@ -37,7 +37,9 @@ pub enum FrameError {
 impl std::fmt::Display for FrameError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Length(length) => write!(f, "frame of {length} bytes, outside 1 to {MAX_FRAME_BYTES}"),
+            Self::Length(length) => {
+                write!(f, "frame of {length} bytes, which is none, or more than is read here")
+            }
             Self::Body(_) => f.write_str("frame does not hold the message of this protocol generation"),
             Self::Io(_) => f.write_str("channel failed within a frame"),
             Self::Closed => f.write_str("channel closed"),

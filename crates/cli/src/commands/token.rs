@@ -56,7 +56,7 @@ pub(crate) struct CreateArgs {
     #[arg(long, value_name = "N/UNIT")]
     rate: Option<Rate>,
 
-    /// How many requests at once
+    /// How many requests at once, of those that wait for their answer: jobs run as jobs.running says
     #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<u32>::new().range(1..=100_000))]
     concurrency: Option<u32>,
 

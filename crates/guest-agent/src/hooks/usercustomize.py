@@ -94,6 +94,8 @@ def _fork(posix, _signal, modules):
         descriptor = int.from_bytes(ancillary[0][2][4 * number : 4 * number + 4], "little")
         posix.dup2(descriptor, number)
         posix.close(descriptor)
+    # Each is a copy of the same: two of a batch would draw the same numbers.
+    _reseed(modules, posix)
     return data.split(b"\0")
 
 

@@ -10,7 +10,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use sha2::{Digest as _, Sha256};
 
 use super::ext4::{self, WriteImageError};
-use super::image::{Image, StoredLayer, stored_bytes};
+use super::image::{Image, StoredLayer};
 use super::layer::{Allowance, ReadLayerError, read_entries};
 use super::local::{OpenImageError, open_archive, open_layout};
 use super::reference::ImageSource;
@@ -228,7 +228,7 @@ fn spool_all(
             configured: expected.len(),
         });
     }
-    let allowance = ContentAllowance::of(stored_bytes(&image.layers));
+    let allowance = ContentAllowance::of(image.stored_bytes());
     let (next, done) = (AtomicUsize::new(0), AtomicU64::new(0));
     let spooled: Mutex<Vec<Option<Result<Spooled, CreateFromImageError>>>> =
         Mutex::new(image.layers.iter().map(|_| None).collect());

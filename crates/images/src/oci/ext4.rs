@@ -142,6 +142,9 @@ fn fitting(tree: &Tree, content: &Measured, requested_mib: u64) -> Result<(Layou
     Err(WriteImageError::TooSmall { requested_mib, needed_mib: enough_mib })
 }
 
+/// The blocks of a group: as many as a block has bits.
+const GROUP_BLOCKS: u64 = 8 * BLOCK_BYTES;
+
 /// What a tree takes.
 struct Measured {
     blocks: u64,
@@ -182,8 +185,11 @@ impl Measured {
         let inode_blocks = self.inodes.div_ceil(16) + 64;
         let blocks = self.blocks + self.blocks / 100 + inode_blocks + u64::from(JOURNAL_BLOCKS);
         // Bitmaps and copies of the superblock of each group, and the rest of its inode table.
-        let groups = blocks.div_ceil(32_768) + 2;
-        ((blocks + groups * 24) * BLOCK_BYTES).div_ceil(MIB).max(MIN_MIB) + 2
+        let groups = blocks.div_ceil(GROUP_BLOCKS) + 2;
+        // The bitmap of a group's inodes is a block as well, and has room for no more.
+        let groups_of_inodes = (self.inodes + self.inodes / 10 + 256).div_ceil(8 * BLOCK_BYTES);
+        let for_inodes = groups_of_inodes * GROUP_BLOCKS * BLOCK_BYTES / MIB;
+        ((blocks + groups * 24) * BLOCK_BYTES).div_ceil(MIB).max(MIN_MIB).max(for_inodes) + 2
     }
 
     fn inodes_of_image(&self, size_mib: u64, inodes: Inodes) -> u32 {

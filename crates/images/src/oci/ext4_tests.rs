@@ -255,6 +255,15 @@ fn a_size_that_is_too_small_names_the_smallest_that_does() {
     for number in 0..20_000 {
         crowd.file(&format!("{number}"), 0, attributes(0o644, 0));
     }
+    // More than a group of blocks has inodes, where it takes no more blocks than a group has.
+    let mut small = Files::new();
+    for number in 0..70_000 {
+        small.add(&format!("{number}"), EntryKind::Fifo, attributes(0o644, 0));
+    }
+    let (tree, layers) = small.merged();
+    let image = directory.path().join("small");
+    ext4::write(&tree, &layers, &image, None, &Quiet).expect("there is a size that does");
+    is_clean(&image);
     for (name, files) in [("many", many_files(40 << 20)), ("crowd", crowd), ("none", Files::new())] {
         let (tree, layers) = files.merged();
         let image = directory.path().join(name);

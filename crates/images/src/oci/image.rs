@@ -20,6 +20,16 @@ pub struct Image {
     pub(super) configuration: Configuration,
     /// Its layers, lowest first.
     pub(super) layers: Vec<StoredLayer>,
+    /// How long the compressed archive is that all of it came in, if it did.
+    pub(super) compressed: Option<u64>,
+}
+
+impl Image {
+    /// In how many bytes all that it has was stored: what is compressed twice counts once.
+    pub(super) fn stored_bytes(&self) -> u64 {
+        let layers = stored_bytes(&self.layers);
+        self.compressed.map_or(layers, |compressed| compressed.min(layers))
+    }
 }
 
 /// A layer as it is stored: part of a file.
@@ -59,7 +69,7 @@ impl StoredLayer {
 }
 
 /// What these layers are together as they are stored, in bytes. One that is there several times counts once.
-pub(super) fn stored_bytes(layers: &[StoredLayer]) -> u64 {
+fn stored_bytes(layers: &[StoredLayer]) -> u64 {
     let mut places = std::collections::BTreeMap::new();
     for layer in layers {
         // By what it is, or, where nobody says, by where it is.

@@ -141,12 +141,22 @@ pub(super) fn read_archive(
     let mut pending = Extensions::default();
     let headers = archive.entries_with_seek().map_err(ReadLayerError::Archive)?.raw(true);
     for (count, header) in headers.enumerate() {
-        let mut raw = header.map_err(ReadLayerError::Archive)?;
+        let mut raw = header.map_err(|error| {
+            // It quotes what the archive has, which may move a terminal.
+            let quoted = error.to_string().escape_debug().to_string();
+            ReadLayerError::Archive(io::Error::new(error.kind(), quoted))
+        })?;
         // Records about the next entry count as well: each costs as much work.
         if count >= 2 * MAX_ENTRIES {
             return Err(ReadLayerError::TooManyEntries);
         }
         let kind = raw.header().entry_type();
+        let (offset, length) = (raw.raw_file_position(), raw.size());
+        // Nobody is to make room for what is not there.
+        if end.saturating_sub(offset) < length {
+            let path = shown(&raw.header().path_bytes());
+            return Err(ReadLayerError::Entry { path, problem: "is cut off" });
+        }
         if kind.is_gnu_longname() || kind.is_gnu_longlink() || kind.is_pax_local_extensions() {
             let text = bounded(&mut raw)?;
             match kind {
@@ -155,11 +165,11 @@ pub(super) fn read_archive(
                 _ => pending.take_records(&text)?,
             }
         } else if !kind.is_pax_global_extensions() {
-            let (offset, length) = (raw.raw_file_position(), raw.size());
             let entry = entry(raw.header(), offset, length, std::mem::take(&mut pending))?;
-            // Nobody is to make room for what is not there.
-            if matches!(entry.kind, EntryKind::File { .. }) && end.saturating_sub(offset) < length {
-                return Err(ReadLayerError::Entry { path: shown(&entry.path), problem: "is cut off" });
+            // Others take the next block for a header, whatever the size is: the same layer would be two.
+            if !matches!(entry.kind, EntryKind::File { .. }) && length > 0 {
+                let problem = "is no file and has contents";
+                return Err(ReadLayerError::Entry { path: shown(&entry.path), problem });
             }
             allowance.take(&entry)?;
             entries.push(entry);

@@ -169,6 +169,31 @@ fn sparse_files_and_kinds_that_no_file_system_has_are_refused() {
 }
 
 #[test]
+fn what_is_no_file_has_no_contents_and_nothing_is_cut_off() {
+    for kind in [EntryType::Directory, EntryType::Symlink, EntryType::Link, EntryType::Fifo, EntryType::Char]
+    {
+        let archive = || Builder::default().records(&[("linkpath", b"x")]);
+        assert!(
+            refusal(archive().entry(kind, "a", b"contents", |_| {})).contains("is no file and has contents")
+        );
+        let endless = archive().entry(kind, "a", b"", |header| header.set_size(8 << 30)).file("b", b"");
+        assert!(refusal(endless).contains("is cut off"), "{kind:?}");
+    }
+    for kind in [EntryType::GNULongName, EntryType::XHeader, EntryType::XGlobalHeader] {
+        let endless =
+            Builder::default().entry(kind, "a", b"", |header| header.set_size(8 << 30)).file("b", b"");
+        assert!(refusal(endless).contains("is cut off"), "{kind:?}");
+    }
+}
+
+#[test]
+fn no_layer_moves_a_terminal() {
+    let odd = |header: &mut Header| header.as_old_mut().size = *b"\x1b[2Jzzz\0\0\0\0\0";
+    let refusal = refusal(Builder::default().entry(EntryType::Regular, "\x1b[31mred", b"", odd));
+    assert!(refusal.contains("[2Jzzz") && !refusal.contains('\x1b'), "{refusal:?}");
+}
+
+#[test]
 fn names_and_links_that_lead_nowhere_are_refused() {
     let nul = Builder::default().records(&[("path", b"a\0b")]).file("a", b"");
     assert!(refusal(nul).contains("too long, or has a NUL"));

@@ -119,7 +119,7 @@ impl OpenImageError {
 
 /// Opens the image in OCI's layout in `directory`.
 pub(super) fn open_layout(directory: &Path, name: Option<&str>, said: &str) -> Result<Image, OpenImageError> {
-    let store = Store { path: directory.to_owned(), members: None };
+    let store = Store { path: directory.to_owned(), members: None, compressed: None };
     store.open_layout(name, said)
 }
 
@@ -169,7 +169,8 @@ pub(super) fn open_archive(
             members.entry(path).or_insert(section);
         }
     }
-    let store = Store { path: file.to_owned(), members: Some((Arc::new(archive), members)) };
+    let compressed = is_compressed.then_some(length);
+    let store = Store { path: file.to_owned(), members: Some((Arc::new(archive), members)), compressed };
     // Docker writes both; of the two, the layout has digests of the layers as they are stored. But it may lack the name.
     if store.has("manifest.json") { store.open_docker(name, said) } else { store.open_layout(name, said) }
 }
@@ -180,6 +181,8 @@ type Members = (Arc<File>, BTreeMap<String, (u64, u64)>);
 struct Store {
     path: PathBuf,
     members: Option<Members>,
+    /// How long the archive is, where it is compressed.
+    compressed: Option<u64>,
 }
 
 #[derive(Deserialize)]
@@ -274,6 +277,7 @@ impl Store {
                         manifest: chosen.digest,
                         configuration,
                         layers,
+                        compressed: self.compressed,
                     });
                 }
             }
@@ -305,7 +309,7 @@ impl Store {
         let layers = image.layers.iter().map(|layer| Ok(StoredLayer::part(None, self.section(layer)?)));
         let layers = layers.collect::<Result<_, OpenImageError>>()?;
         let manifest = Sha256Digest::of_bytes(&text);
-        Ok(Image { name: said.to_owned(), manifest, configuration, layers })
+        Ok(Image { name: said.to_owned(), manifest, configuration, layers, compressed: self.compressed })
     }
 }
 

@@ -57,8 +57,28 @@ impl Model {
     fn apply(&mut self, layer: &[(u32, Step)]) -> Option<()> {
         let is_whiteout =
             |step: &Step| step.path.rsplit('/').next().is_some_and(|name| name.starts_with(".wh."));
+        let names = |path: &str| -> Vec<String> {
+            path.split('/').filter(|name| !matches!(*name, "" | ".")).map(str::to_owned).collect()
+        };
+        let directories: Vec<Vec<String>> = layer
+            .iter()
+            .filter(|(_, step)| step.kind == EntryType::Directory && !is_whiteout(step))
+            .map(|(_, step)| names(&step.path))
+            .collect();
         for (_, step) in layer.iter().filter(|(_, step)| is_whiteout(step)) {
             let (parent, name) = split(&step.path);
+            let parents = names(parent);
+            // Whether the layer puts a directory in the place of a link on the way there.
+            let replaces = (1..=parents.len()).any(|count| {
+                let (last, above) = parents[..count].split_last().expect("one at least");
+                directories.iter().any(|directory| *directory == parents[..count])
+                    && self.directory(&above.join("/"), None).path().is_some_and(|above| {
+                        matches!(self.0.get(&format!("{above}/{last}")), Some(Seen::SymbolicLink(..)))
+                    })
+            });
+            if replaces {
+                continue;
+            }
             let parent = match self.directory(parent, None) {
                 Found::At(parent) => parent,
                 Found::Nothing => continue,

@@ -101,14 +101,24 @@ impl Tree {
 
     /// Applies the layer with this number, which are its entries.
     pub(super) fn apply(&mut self, layer: usize, entries: Vec<Entry>) -> Result<(), ApplyLayerError> {
-        let mut others = Vec::with_capacity(entries.len());
+        let (mut whiteouts, mut others) = (Vec::new(), Vec::with_capacity(entries.len()));
+        let mut directories = Directories::default();
         for entry in entries {
             let wrong = |problem| ApplyLayerError { path: shown(&entry.path), problem };
             let path = components(&entry.path).map_err(wrong)?;
-            match path.last().and_then(|name| name.strip_prefix(WHITEOUT)) {
-                Some(name) => self.white_out(&path, name).map_err(wrong)?,
-                None => others.push(entry),
+            if path.last().is_some_and(|name| name.starts_with(WHITEOUT)) {
+                whiteouts.push(entry);
+            } else {
+                if entry.kind == EntryKind::Directory {
+                    directories.add(&path);
+                }
+                others.push(entry);
             }
+        }
+        for entry in whiteouts {
+            let wrong = |problem| ApplyLayerError { path: shown(&entry.path), problem };
+            let path = components(&entry.path).map_err(wrong)?;
+            self.white_out(&path, &directories).map_err(wrong)?;
         }
         for entry in others {
             let shown_path = shown(&entry.path);
@@ -117,10 +127,11 @@ impl Tree {
         Ok(())
     }
 
-    /// Removes what a whiteout says from what the layers below have.
-    fn white_out(&mut self, path: &[&str], name: &str) -> Result<(), &'static str> {
+    /// Removes what a whiteout says from what the layers below have. The layer itself has entries of these `directories`.
+    fn white_out(&mut self, path: &[&str], directories: &Directories) -> Result<(), &'static str> {
         let (whiteout, parents) = path.split_last().ok_or("removes the root")?;
-        let Some(directory) = self.directory(parents, false)? else { return Ok(()) };
+        let name = whiteout.strip_prefix(WHITEOUT).unwrap_or_default();
+        let Some(directory) = self.walk(parents, false, Some(directories))? else { return Ok(()) };
         let names = self.names(directory);
         if *whiteout == OPAQUE {
             names.clear();
@@ -144,7 +155,8 @@ impl Tree {
                 _ => Err("would be the root and is no directory"),
             };
         };
-        let parent = self.directory(parents, true)?.ok_or("has no directory")?;
+        // Whatever lies in that one, which the file system has of its own.
+        let Some(parent) = self.directory(parents, true)? else { return Ok(()) };
         let name = *name;
         if parent == ROOT && name == LOST_AND_FOUND {
             return Ok(());
@@ -202,8 +214,21 @@ impl Tree {
         }
     }
 
-    /// The directory at `path`. With `make`, what is missing of it is made; without, there is none then.
+    /// The directory at `path`. With `make`, what is missing of it is made, but for `lost+found`; without, there is none then.
     fn directory(&mut self, path: &[&str], make: bool) -> Result<Option<NodeId>, &'static str> {
+        self.walk(path, make, None)
+    }
+
+    /// The same. A link that stands in `path` where one of `instead` will stand is not followed: there is none then.
+    fn walk(
+        &mut self,
+        path: &[&str],
+        make: bool,
+        instead: Option<&Directories>,
+    ) -> Result<Option<NodeId>, &'static str> {
+        let mut place = instead.map(Directories::root);
+        // How many names are those of links, and not of the path.
+        let mut foreign = 0_usize;
         let mut ahead: VecDeque<Box<str>> = path.iter().map(|name| (*name).into()).collect();
         let mut behind = vec![ROOT];
         let mut links = 0;
@@ -211,6 +236,11 @@ impl Tree {
             self.steps += 1;
             if self.steps > MAX_STEPS {
                 return Err("is one of too many with long paths");
+            }
+            let is_own = foreign == 0;
+            foreign = foreign.saturating_sub(1);
+            if is_own {
+                place = place.and_then(|place| place.enter(&name));
             }
             let here = behind.last().copied().unwrap_or(ROOT);
             match &*name {
@@ -226,7 +256,7 @@ impl Tree {
             }
             let next = match self.names(here).get(&name).copied() {
                 Some(next) => next,
-                None if make => {
+                None if make && !(here == ROOT && &*name == LOST_AND_FOUND) => {
                     check_name(&name)?;
                     let id = self.push(Kind::Directory(BTreeMap::new()), self.implied.clone())?;
                     self.names(here).insert(name, id);
@@ -237,6 +267,7 @@ impl Tree {
             match &self.nodes[next].kind {
                 Kind::Directory(_) if behind.len() >= MAX_DEPTH => return Err("is nested too deeply"),
                 Kind::Directory(_) => behind.push(next),
+                Kind::SymbolicLink(_) if is_own && place.is_some_and(Place::is_directory) => return Ok(None),
                 Kind::SymbolicLink(target) => {
                     links += 1;
                     if links > MAX_LINKS_FOLLOWED {
@@ -249,6 +280,7 @@ impl Tree {
                     for name in target.split('/').rev() {
                         self.steps += 1;
                         ahead.push_front(name.into());
+                        foreign += 1;
                     }
                 }
                 _ if make => return Err("lies in something that is no directory"),
@@ -264,6 +296,57 @@ impl Tree {
             Kind::Directory(names) => names,
             _ => unreachable!("only directories are asked for their names"),
         }
+    }
+}
+
+/// The directories that a layer has entries of.
+#[derive(Debug)]
+struct Directories {
+    /// Which is which one's, by its name.
+    children: BTreeMap<(usize, Box<str>), usize>,
+    /// Whether there is an entry of each, and not only of one beneath it.
+    are_entries: Vec<bool>,
+}
+
+impl Default for Directories {
+    fn default() -> Self {
+        Self { children: BTreeMap::new(), are_entries: vec![true] }
+    }
+}
+
+impl Directories {
+    fn add(&mut self, path: &[&str]) {
+        let mut here = 0;
+        for name in path {
+            let next = self.are_entries.len();
+            here = *self.children.entry((here, (*name).into())).or_insert(next);
+            if here == next {
+                self.are_entries.push(false);
+            }
+        }
+        self.are_entries[here] = true;
+    }
+
+    fn root(&self) -> Place<'_> {
+        Place { directories: self, number: 0 }
+    }
+}
+
+/// One of a layer's directories, or of those above them.
+#[derive(Clone, Copy, Debug)]
+struct Place<'a> {
+    directories: &'a Directories,
+    number: usize,
+}
+
+impl Place<'_> {
+    fn enter(self, name: &str) -> Option<Self> {
+        let number = *self.directories.children.get(&(self.number, name.into()))?;
+        Some(Self { number, ..self })
+    }
+
+    fn is_directory(self) -> bool {
+        self.directories.are_entries[self.number]
     }
 }
 

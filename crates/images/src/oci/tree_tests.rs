@@ -210,6 +210,21 @@ fn there_are_no_devices_and_what_is_in_their_place_goes() {
 #[test]
 fn lost_and_found_is_that_of_the_file_system() {
     sees(&[new().directory("lost+found").directory("a/lost+found")], &["/a/", "/a/lost+found/"]);
+    let through = new().symbolic_link("l", "lost+found").file("l/x", b"").file("lost+found/a/b", b"");
+    sees(&[through], &["/l->lost+found"]);
+}
+
+#[test]
+fn a_directory_that_comes_instead_of_a_link_hides_nothing_where_that_led() {
+    let below =
+        || new().file("usr/lib/a", b"").symbolic_link("lib", "usr/lib").directory("etc").file("etc/c", b"");
+    let above =
+        new().directory("lib").file("lib/.wh..wh..opq", b"").file("lib/.wh.a", b"").file("lib/b", b"");
+    let all = ["/etc/", "/etc/c=", "/lib/", "/lib/b=", "/usr/", "/usr/lib/", "/usr/lib/a="];
+    sees(&[below(), above], &all);
+    // One that stays a link is followed.
+    let above = new().file("lib/.wh.a", b"").directory("etc").file("etc/.wh..wh..opq", b"");
+    sees(&[below(), above], &["/etc/", "/lib->usr/lib", "/usr/", "/usr/lib/"]);
 }
 
 #[test]

@@ -2,14 +2,14 @@
 //! environment.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{self, Read as _};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use super::customize::Step;
 use crate::digest::Sha256Digest;
+use crate::staging::read_regular;
 
 /// The longest note, in bytes. One is some 2 kB, mostly the digests of layers.
 pub const MAX_DETAILS_BYTES: u64 = 1 << 20;
@@ -112,12 +112,10 @@ impl RootfsDetails {
     /// What is noted beside `image`; nothing where there is no such file.
     pub fn of_image(image: &Path) -> Result<Option<Self>, ReadDetailsError> {
         let path = details_path(image);
-        let mut text = Vec::new();
-        let read = File::open(&path).and_then(|file| file.take(MAX_DETAILS_BYTES).read_to_end(&mut text));
-        match read {
+        match read_regular(&path, MAX_DETAILS_BYTES) {
             Err(source) if source.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(source) => Err(ReadDetailsError::Read { path, source }),
-            Ok(_) => match Self::parse(&text) {
+            Ok(text) => match Self::parse(&text) {
                 Ok(details) => Ok(Some(details)),
                 Err(source) => Err(ReadDetailsError::Malformed { path, source }),
             },

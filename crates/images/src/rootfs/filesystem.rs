@@ -1,7 +1,7 @@
 //! ext4 files: made from a file tree by `mkfs.ext4`, and looked at without it.
 
 use std::collections::HashSet;
-use std::fs::{self, File, Metadata};
+use std::fs::{self, Metadata};
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
@@ -10,6 +10,7 @@ use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, utimensat};
 
 use crate::elf::{u16_at, u32_at};
 use crate::program::{Program, ProgramError};
+use crate::staging::open_named;
 
 const BLOCK_BYTES: u64 = 4096;
 const SUPERBLOCK_AT: u64 = 1024;
@@ -252,7 +253,7 @@ impl InspectImageError {
 pub fn inspect(image: &Path) -> Result<u64, InspectImageError> {
     let failed = |source| InspectImageError::Read { path: image.to_owned(), source };
     let not_ext4 = || InspectImageError::NotExt4 { path: image.to_owned() };
-    let file = File::open(image).map_err(failed)?;
+    let file = open_named(image).map_err(failed)?;
     let metadata = file.metadata().map_err(failed)?;
     let mut superblock = [0; 1024];
     match file.read_exact_at(&mut superblock, SUPERBLOCK_AT) {
@@ -284,7 +285,7 @@ fn is_in_use(superblock: &[u8]) -> bool {
 pub(super) fn free_mib(image: &Path) -> Result<u64, InspectImageError> {
     let failed = |source| InspectImageError::Read { path: image.to_owned(), source };
     let mut superblock = [0; 1024];
-    File::open(image).and_then(|file| file.read_exact_at(&mut superblock, SUPERBLOCK_AT)).map_err(failed)?;
+    open_named(image).and_then(|file| file.read_exact_at(&mut superblock, SUPERBLOCK_AT)).map_err(failed)?;
     let free = u32_at(&superblock, 0xc).map_or(0, u64::from);
     let shift = u32_at(&superblock, 0x18).unwrap_or_default().min(6);
     Ok((free << (10 + shift)) / MIB)

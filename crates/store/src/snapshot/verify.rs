@@ -12,7 +12,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use images::{DigestError, Progress, Sha256Digest, staging::open_regular};
+use images::{
+    DigestError, Progress, Sha256Digest,
+    staging::{open_named, open_regular},
+};
 use serde::{Deserialize, Serialize};
 
 use super::{Entry, FileRecord, HostRecord, KernelRecord, Manifest, VERIFIED};
@@ -264,7 +267,7 @@ fn read_note(note: &Path) -> io::Result<Vec<u8>> {
 }
 
 fn open_image(path: &Path) -> io::Result<File> {
-    open_regular(&path.canonicalize()?)
+    open_named(path)
 }
 
 enum Contents {

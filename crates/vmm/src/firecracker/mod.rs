@@ -85,7 +85,7 @@ impl Firecracker {
 const KERNEL_COMMAND_LINE: &str = "8250.nr_uarts=0 quiet loglevel=3 panic=-1 reboot=t pci=off \
      random.trust_cpu=on mitigations=off audit=0 rcupdate.rcu_expedited=1 init_on_alloc=0 hardened_usercopy=off \
      randomize_kstack_offset=off lsm=capability psi=0 nowatchdog \
-     cgroup_disable=io,cpuset,hugetlb,net_cls,net_prio,perf_event,rdma,misc rdinit=/init";
+     cgroup_disable=io,cpuset,hugetlb,net_cls,net_prio,perf_event,rdma,misc ipv6.disable=1 rdinit=/init";
 
 #[async_trait]
 impl Vmm for Firecracker {

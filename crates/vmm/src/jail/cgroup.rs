@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use super::spec::CgroupLimits;
 
@@ -76,16 +76,25 @@ fn remove_with_all(group: &Path) -> bool {
     if fs::remove_dir(group).is_ok() {
         return true;
     }
-    // Version 1 has no such file. A process cannot have left the group, nor have another got its number before it is waited for
-    // by the pid namespace's end.
+    // Version 1 has no such file.
     if fs::write(group.join("cgroup.kill"), "1").is_err() {
-        let processes = fs::read_to_string(group.join("cgroup.procs")).unwrap_or_default();
-        for process in processes.lines().filter_map(|line| Pid::from_raw(line.parse().ok()?)) {
-            // One that is gone by now needs no signal.
-            let _ = kill_process(process, Signal::KILL);
+        for process in processes(group) {
+            // One that is gone by now needs no signal; and its number may be another's, who is not in the group.
+            let opened = pidfd_open(process, PidfdFlags::empty());
+            if let Ok(pidfd) = opened
+                && processes(group).contains(&process)
+            {
+                let _ = pidfd_send_signal(&pidfd, Signal::KILL);
+            }
         }
     }
     fs::remove_dir(group).is_ok()
+}
+
+/// Who is in a group.
+fn processes(group: &Path) -> Vec<Pid> {
+    let text = fs::read_to_string(group.join("cgroup.procs")).unwrap_or_default();
+    text.lines().filter_map(|line| Pid::from_raw(line.parse().ok()?)).collect()
 }
 
 /// Removes the groups of VMMs whose names begin so, and whose supervisors were killed with them. There must be nobody who starts
@@ -121,12 +130,31 @@ impl Group {
             Version::Unified => [("", "memory.max", &memory), ("", "pids.max", &tasks)],
             Version::Split => [("memory", "memory.limit_in_bytes", &memory), ("pids", "pids.max", &tasks)],
         };
-        let mut directories: Vec<PathBuf> = Vec::new();
+        let mut group = Self { version, directories: Vec::new() };
+        match group.prepare(name, settings, limits.memory_bytes) {
+            Ok(()) => Ok(Some(group)),
+            Err(error) => {
+                // Nobody is in it yet.
+                for directory in &group.directories {
+                    let _ = fs::remove_dir(directory);
+                }
+                Err(error)
+            }
+        }
+    }
+
+    fn prepare(
+        &mut self,
+        name: &str,
+        settings: [(&str, &str, &str); 2],
+        memory_bytes: u64,
+    ) -> io::Result<()> {
+        let Self { version, directories } = self;
         for (controller, file, value) in settings {
             let parent = Path::new(MOUNT_POINT).join(controller).join(PARENT);
             let directory = parent.join(name);
             if !directories.contains(&directory) {
-                if version == Version::Unified {
+                if *version == Version::Unified {
                     delegate(&parent)?;
                 }
                 fs::create_dir_all(&directory)?;
@@ -136,10 +164,10 @@ impl Group {
         }
         match (version, &directories[..]) {
             (Version::Unified, [directory]) => keep_out_of_swap(directory)?,
-            (_, [memory, ..]) => bound_swap(memory, limits.memory_bytes),
+            (_, [memory, ..]) => bound_swap(memory, memory_bytes),
             _ => {}
         }
-        Ok(Some(Self { version, directories }))
+        Ok(())
     }
 
     /// How the VMM gets into the group.

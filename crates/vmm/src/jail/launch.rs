@@ -149,7 +149,11 @@ impl Jailed {
                 let source = errno.map_or_else(|| io::Error::other(reason), io::Error::from_raw_os_error);
                 Err(LaunchError::Jail { step, source })
             }
-            Ok(_) => Err(LaunchError::Silent),
+            Ok(_) => {
+                // If it was killed it has left its cgroup.
+                jailed.kill().await;
+                Err(LaunchError::Silent)
+            }
             Err(_) => Err(LaunchError::TimedOut),
         }
     }

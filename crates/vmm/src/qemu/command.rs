@@ -115,12 +115,13 @@ pub(super) fn kernel_command_line(tsc_khz: u64) -> String {
     // and hangs about every second time. `lpj` (loops per jiffy, at 250 Hz) spares the other calibration.
     let loops_per_jiffy = tsc_khz * 1000 / 250;
     // What hardens a kernel against its own users costs emulation dearly, and this one serves a single request: the
-    // barrier that counts is the VMM's.
+    // barrier that counts is the VMM's. There is no network but loopback, and without IPv6 no table of flow labels, in which
+    // an execution could leave something for the next.
     format!(
         "console=ttyS0 quiet loglevel=3 panic=-1 reboot=t tsc_early_khz={tsc_khz} lpj={loops_per_jiffy} \
          no_timer_check tsc=reliable random.trust_cpu=on mitigations=off audit=0 nokaslr rcupdate.rcu_expedited=1 \
          init_on_alloc=0 hardened_usercopy=off randomize_kstack_offset=off lsm=capability psi=0 nowatchdog \
-         cgroup_disable=io,cpuset,hugetlb,net_cls,net_prio,perf_event,rdma,misc \
+         cgroup_disable=io,cpuset,hugetlb,net_cls,net_prio,perf_event,rdma,misc ipv6.disable=1 \
          rdinit=/init"
     )
 }

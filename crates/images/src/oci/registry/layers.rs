@@ -178,14 +178,15 @@ impl Downloads {
         };
         let mut download = Download::resume(file, blob).map_err(failed)?;
         self.advance(download.length);
-        let mut fruitless = 0;
+        let (mut fruitless, mut furthest) = (0, download.length);
         while download.length < blob.size {
-            let before = download.length;
             match self.receive(&mut download, blob).await {
                 Ok(()) => {}
                 Err(Interrupted::Connection(source)) => {
-                    let is_worth_it = download.length - before >= LEAST_PROGRESS_BYTES;
+                    // A server can have it begin anew each time: what was there before is no progress.
+                    let is_worth_it = download.length >= furthest + LEAST_PROGRESS_BYTES;
                     fruitless = if is_worth_it { 0 } else { fruitless + 1 };
+                    furthest = furthest.max(download.length);
                     if fruitless >= ATTEMPTS {
                         return Err(FetchLayerError::Request { digest: blob.digest.clone(), source });
                     }

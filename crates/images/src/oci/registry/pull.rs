@@ -182,7 +182,7 @@ pub async fn pull(
     }
     // All of them are open now: whatever is removed, stays as long as it is used.
     drop(in_use);
-    Ok(Image { name: name.to_owned(), manifest: found, configuration, layers: stored })
+    Ok(Image { name: name.to_owned(), manifest: found, configuration, layers: stored, compressed: None })
 }
 
 /// Keeps the layers in the cache `directory` from being removed, or, exclusively, from being used.

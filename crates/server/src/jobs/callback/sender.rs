@@ -111,6 +111,10 @@ impl Sender {
         if text.len() > MAX_URL_BYTES {
             return Err(SenderError::Url("the URL is longer than 2048 bytes"));
         }
+        // They would be left out, or put in otherwise, and the URL be another than what is shown.
+        if text.contains(|c: char| c.is_control() || c.is_whitespace()) {
+            return Err(SenderError::Url("a URL has no blanks, and no control characters"));
+        }
         let url = Url::parse(text).map_err(|_| SenderError::Url("no URL"))?;
         self.judge(&url)?;
         Ok(url)
