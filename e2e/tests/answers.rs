@@ -357,3 +357,22 @@ fn the_image_has_the_locale_that_its_environment_names_and_its_libraries_are_fou
         assert_eq!(answer["stdout"], "C.UTF-8 0 libm.so.6\n", "{command}: {answer}");
     }
 }
+
+#[test]
+fn a_program_waits_for_its_own_server_by_name_as_on_any_machine() {
+    let code = "import socket, threading, time
+def serve():
+    time.sleep(0.3)
+    with socket.create_server(('localhost', 8000)) as server:
+        server.accept()[0].sendall(b'up')
+threading.Thread(target=serve).start()
+while True:
+    try:
+        print(socket.create_connection(('localhost', 8000)).recv(2).decode())
+        break
+    except ConnectionRefusedError:
+        time.sleep(0.05)";
+    for answer in batch(code, &["", ""], 10.0) {
+        assert_eq!(answer["stdout"], "up\n", "{answer}");
+    }
+}

@@ -222,6 +222,10 @@ impl RunError {
         match self {
             Self::SnapshotChanged { remedy, .. } => Some(format!("run: {remedy}")),
             Self::NotPrepared { source, .. } => Some(format!("run: {}", source.command())),
+            Self::Slot(SlotError::Io { .. }) => Some(
+                "the data directory may be another user's: work as that user, or name one of your own with --data-dir"
+                    .to_owned(),
+            ),
             Self::Slot(_) => Some("fewer at a time, or more slots: see LLM_FIRECRACKER_SLOTS".to_owned()),
             Self::Boot(_) | Self::Restore(_) => Some("infra.operator doctor says what is wrong".to_owned()),
             Self::Guest { source: GuestError::Timer { .. }, .. } => Some(

@@ -150,7 +150,11 @@ pub(super) fn kvm(facts: &KvmFacts, shell: &Shell) -> Finding {
         let fix = "leave --accel kvm (and LLM_FIRECRACKER_ACCEL) out".to_owned();
         return Finding::problem(NAME, format!("{verdict}, and was chosen with --accel kvm"), fix);
     }
-    Finding::warning(NAME, format!("{verdict}; microVMs are emulated in software, which is slower"), fix)
+    Finding::warning(
+        NAME,
+        format!("{verdict}; microVMs are emulated in software, which is slower and a weaker wall"),
+        fix,
+    )
 }
 
 /// The host's kernel, by its release and the seccomp actions that it says it has.

@@ -40,6 +40,8 @@ within its time limit and 1.5 seconds; after it a calm program has to find every
 microVMs of the snapshot run at once, and must share neither random numbers nor names, files or memory. At the end, the host's \
 processes, cgroups, mounts, files, sockets and descriptors have to be what they were.
 
+Ways: alone, as a single request is run; batch, twice as a batch is; fresh, in a process without the waiting interpreter.
+
 The programs are harmless to a host whose isolation holds, and use its processors and memory as microVMs may.
 
 Exit status: 0 all is as it has to be; 3 it is not.

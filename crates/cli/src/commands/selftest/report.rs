@@ -60,6 +60,9 @@ impl Tried {
     }
 }
 
+/// How the name of a VMM ends that emulates guests' processors.
+const EMULATED: &str = "(TCG)";
+
 /// All that was tried.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Report {
@@ -97,6 +100,11 @@ impl Report {
         } else {
             "something is left on the host"
         };
+        if vmm.ends_with(EMULATED) {
+            output::line(
+                "emulated microVMs are a weaker wall than those with KVM, whatever is tried here: docs/threat-model.md",
+            )?;
+        }
         output::line(&format!("{tried} tried on {vmm}, {failed} failed; {host}"))
     }
 }
