@@ -5,13 +5,16 @@ use std::{
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     process::Command,
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result, ensure};
-use e2e::running::Process;
+use e2e::{eventually, running::Process};
 use serde_json::{Value, json};
 
 use crate::inside::{Trial, Vmm, python};
+
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Tries what a VMM must not be able to do: see there.
 const ESCAPE: &str = include_str!("../../../lab/escape.py");
@@ -211,14 +214,28 @@ fn limits(trial: &mut Trial) -> Result<String> {
     Ok(format!("{} MiB, {tasks} tasks, {descriptors} descriptors, files of {file_bytes} bytes", memory >> 20))
 }
 
-fn escape(trial: &mut Trial) -> Result<String> {
-    let process = vmm(trial)?;
+/// What a process with the VMM's rights reaches.
+fn attempts(process: &Process) -> Result<Value> {
     let output = Command::new(python())
         .args(["-c", ESCAPE, &process.id.to_string(), &user(process)?.to_string()])
         .output()
         .context("run the attempts")?;
     ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let seen: Value = serde_json::from_slice(&output.stdout).context("the attempts print JSON")?;
+    serde_json::from_slice(&output.stdout).context("the attempts print JSON")
+}
+
+fn escape(trial: &mut Trial) -> Result<String> {
+    let process = vmm(trial)?;
+    let threads = || Ok::<_, anyhow::Error>(fs::read_dir(format!("/proc/{}/task", process.id))?.count());
+    // QEMU's workers come and go: it counts when none did meanwhile.
+    let mut tried = None;
+    eventually("the VMM has as many threads as before", PATIENCE, || {
+        let attempt = threads().and_then(|before| Ok((before, attempts(process)?, threads()?)));
+        let is_over = attempt.as_ref().map_or(true, |(before, _, after)| before == after);
+        tried = Some(attempt);
+        is_over
+    })?;
+    let (own, seen, _) = tried.context("nothing was tried")??;
     let refused = seen["refused"].as_object().context("nothing was tried")?;
     let is_refusal = |result: &Value| {
         ["EPERM", "EACCES", "EROFS", "ENOENT", "ENETUNREACH"].iter().any(|error| result == error)
@@ -235,7 +252,6 @@ fn escape(trial: &mut Trial) -> Result<String> {
     ensure!(seen["files that can be written"] == json!([]), "{seen}");
     ensure!(seen["devices that can be opened"] == devices, "{seen}");
     // A signal is sent to a process by the number of any of its threads.
-    let own = fs::read_dir(format!("/proc/{}/task", process.id))?.count();
     ensure!(seen["others that can be signalled"] == own, "{seen}, and it has {own} threads");
     Ok(format!("{} attempts refused", refused.len()))
 }
