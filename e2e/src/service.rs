@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use crate::{
     TestHost, eventually,
-    running::{Ended, Running},
+    running::{Ended, Process, Running},
 };
 
 /// How long a service on a busy host may take to start, and a request to be answered.
@@ -152,6 +152,12 @@ impl Service {
         if let Err(error) = eventually("it is logged", PATIENCE, holds) {
             panic!("{error}: {parts:?}: {}", self.log());
         }
+    }
+
+    /// Its VMMs.
+    pub fn vmms(&self) -> Vec<Process> {
+        let family = self.running.process().descendants();
+        family.into_iter().filter(|process| process.name.starts_with("qemu-system")).collect()
     }
 
     /// Its process.

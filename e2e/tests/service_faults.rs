@@ -26,19 +26,13 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 const ENDLESS: &str = "while True: pass";
 
-/// VMMs of a service.
-fn vmms(service: &Service) -> Vec<Process> {
-    let family = service.running().process().descendants();
-    family.into_iter().filter(|process| process.name.starts_with("qemu-system")).collect()
-}
-
 /// How much more a VMM has computed once its guest runs a program, and one that waits never does.
 const COMPUTED: Duration = Duration::from_millis(300);
 
 /// Has a program that computes run while `meanwhile` happens, in a microVM that has waited for it; returns its answer.
 fn during(service: &Service, code: &str, meanwhile: impl FnOnce()) -> Response {
     let body = json!({ "language": "python", "code": code, "timeout": 60 }).to_string();
-    let waiting: Vec<_> = vmms(service).into_iter().map(|vmm| (vmm.processor_time(), vmm)).collect();
+    let waiting: Vec<_> = service.vmms().into_iter().map(|vmm| (vmm.processor_time(), vmm)).collect();
     thread::scope(|scope| {
         let asked = scope.spawn(|| service.ask("POST", "/api/v1/run", &body).unwrap());
         let is_busy = || waiting.iter().any(|(before, vmm)| vmm.processor_time() >= *before + COMPUTED);
@@ -83,14 +77,14 @@ fn a_vmm_that_is_killed_costs_its_own_request_and_no_other() {
     let host = TestHost::prepared().copy();
     let service = Service::start(&host, &[]).unwrap();
     service.wait_until_full().unwrap();
-    for waiting in vmms(&service) {
+    for waiting in service.vmms() {
         waiting.signal(Signal::KILL);
         // Not only dead: its threads end one after the other, and the last has its sockets.
         eventually("it is gone", PATIENCE, || Process::find(waiting.id).is_none()).unwrap();
     }
     service.python("print('another')").expect_printed("another\n");
 
-    let killed = during(&service, ENDLESS, || vmms(&service).iter().for_each(|vmm| vmm.signal(Signal::KILL)));
+    let killed = during(&service, ENDLESS, || service.vmms().iter().for_each(|vmm| vmm.signal(Signal::KILL)));
     assert_eq!(killed.status, 500, "{killed:?}");
     assert!(killed.error().starts_with("E010: internal error (trace id "), "{killed:?}");
     service.expect_logged(&[killed.json()["trace_id"].as_str().unwrap(), "the VMM was killed by signal 9"]);
@@ -99,7 +93,7 @@ fn a_vmm_that_is_killed_costs_its_own_request_and_no_other() {
     let refused = thread::scope(|scope| {
         let asked = scope.spawn(|| service.python("print(1)"));
         while !asked.is_finished() {
-            for vmm in vmms(&service) {
+            for vmm in service.vmms() {
                 vmm.signal(Signal::KILL);
             }
         }

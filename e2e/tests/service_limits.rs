@@ -139,9 +139,8 @@ fn memory_that_runs_out_costs_microvms_and_not_the_service() {
     group.limit_memory(500 * MIB);
     let service = group.start(&host, &["--set", "pool.memory=8192"]);
     service.wait_until_full().unwrap();
-    let family = service.running().process().descendants();
-    let vmm = family.iter().find(|process| process.name.starts_with("qemu-system")).unwrap();
-    let preferred = fs::read_to_string(format!("/proc/{}/oom_score_adj", vmm.id)).unwrap();
+    let waiting = service.vmms()[0].id;
+    let preferred = fs::read_to_string(format!("/proc/{waiting}/oom_score_adj")).unwrap();
     assert_eq!(preferred.trim(), "1000");
     let answers = thread::scope(|scope| {
         let asked: Vec<_> = (0..3).map(|_| scope.spawn(|| service.python(HOG))).collect();

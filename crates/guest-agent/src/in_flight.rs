@@ -33,11 +33,11 @@ pub(crate) fn sockets() -> Result<usize, Fault> {
     Ok(text.split(|byte| *byte == b'\n').count().saturating_sub(2))
 }
 
-/// Waits until there are no more than `most`, and has the kernel look for those that nobody can reach. It is known already
-/// whether some were `left` by the last process.
-pub(crate) fn wait_for(most: usize, left: bool) -> Result<(), Fault> {
+/// Waits until there are no more than `most`, and has the kernel look for those that nobody can reach. To be called as soon
+/// as the last process is dead: whether it left any tells whether there may be more to wait for.
+pub(crate) fn wait_for(most: usize) -> Result<(), Fault> {
     let deadline = Instant::now() + PATIENCE;
-    let mut waited = left;
+    let mut waited = false;
     while sockets()? > most {
         if Instant::now() >= deadline {
             return Err(Fault::new("an execution has left sockets that nobody has"));

@@ -286,10 +286,8 @@ impl<'a> Runner<'a> {
     fn clean(&mut self) -> Result<(), Fault> {
         if std::mem::take(&mut self.scratch_used) {
             let waiting = if self.interpreter.is_some() { self.interpreters_sockets } else { 0 };
-            let most = self.own_sockets + waiting;
-            let left = in_flight::sockets()? > most;
+            in_flight::wait_for(self.own_sockets + waiting)?;
             scratch::renew()?;
-            in_flight::wait_for(most, left)?;
         }
         Ok(())
     }

@@ -187,14 +187,18 @@ impl Measured {
         // Bitmaps and copies of the superblock of each group, and the rest of its inode table.
         let groups = blocks.div_ceil(GROUP_BLOCKS) + 2;
         // The bitmap of a group's inodes is a block as well, and has room for no more.
-        let groups_of_inodes = (self.inodes + self.inodes / 10 + 256).div_ceil(8 * BLOCK_BYTES);
+        let groups_of_inodes = self.inodes_with_room().div_ceil(GROUP_BLOCKS);
         let for_inodes = groups_of_inodes * GROUP_BLOCKS * BLOCK_BYTES / MIB;
         ((blocks + groups * 24) * BLOCK_BYTES).div_ceil(MIB).max(MIN_MIB).max(for_inodes) + 2
     }
 
+    fn inodes_with_room(&self) -> u64 {
+        self.inodes + self.inodes / 10 + 256
+    }
+
     fn inodes_of_image(&self, size_mib: u64, inodes: Inodes) -> u32 {
         let wanted = match inodes {
-            Inodes::WithRoom => (self.inodes + self.inodes / 10 + 256).max(size_mib * MIB / (16 << 10)),
+            Inodes::WithRoom => self.inodes_with_room().max(size_mib * MIB / (16 << 10)),
             // Eleven are the file system's own.
             Inodes::Needed => self.inodes + 16,
         };

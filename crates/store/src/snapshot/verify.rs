@@ -166,7 +166,7 @@ impl Entry {
         ] {
             // The image is the host's own, and may be a link. What lies in the snapshot's directory is anybody's.
             let is_trusted = path == current.rootfs;
-            let file = if is_trusted { open_image(&path) } else { open_regular(&path) };
+            let file = if is_trusted { open_named(&path) } else { open_regular(&path) };
             let checked = match contents(file, &path, record, before.get(&path), progress)? {
                 Contents::Expected(checked) => checked,
                 Contents::Other(_) if path == current.rootfs => return Ok(Some(Mismatch::Rootfs { path })),
@@ -264,10 +264,6 @@ fn read_note(note: &Path) -> io::Result<Vec<u8>> {
     let mut text = Vec::new();
     open_regular(note)?.take(MAX_NOTE_BYTES).read_to_end(&mut text)?;
     Ok(text)
-}
-
-fn open_image(path: &Path) -> io::Result<File> {
-    open_named(path)
 }
 
 enum Contents {

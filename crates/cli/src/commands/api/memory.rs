@@ -14,11 +14,15 @@ const UNKNOWN_MIB: u64 = 2048;
 /// Memory for microVMs, in MiB: half of what the host has available, and no more than what the cgroups that this process is
 /// in leave it. That of a unit with `MemoryMax=` or of a container may be far less.
 pub(super) fn for_microvms() -> u64 {
-    let host =
-        fs::read_to_string("/proc/meminfo").ok().and_then(|text| available(&text)).map(|bytes| bytes / 2);
+    let host = of_host().map(|bytes| bytes / 2);
     let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
     let room = left(Path::new(CGROUPS), &groups);
     host.into_iter().chain(room).min().map_or(UNKNOWN_MIB, |bytes| bytes >> 20)
+}
+
+/// What the host has available, in bytes, where it says so.
+pub(in crate::commands) fn of_host() -> Option<u64> {
+    available(&fs::read_to_string("/proc/meminfo").ok()?)
 }
 
 /// `MemAvailable` of `/proc/meminfo`, in bytes.

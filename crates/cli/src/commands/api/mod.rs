@@ -9,7 +9,7 @@
 //! is started next.
 
 mod given;
-mod memory;
+pub(super) mod memory;
 
 use std::{
     fs::{self, File},

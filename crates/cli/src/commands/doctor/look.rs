@@ -30,6 +30,7 @@ use super::{
     snapshots::{self, SnapshotFacts, Verdict},
 };
 use crate::{
+    commands::api::memory,
     host::{HostFacts, engine, find_firecracker},
     settings::Global,
 };
@@ -81,7 +82,7 @@ pub(super) fn at_host(
         host::namespaces(namespace_facts(), shell),
         host::cgroups(jail::cgroup_available(), shell),
         leftovers::leftovers(&groups(), shell),
-        host::memory(available_mib()),
+        host::memory(memory::of_host().map(|bytes| bytes >> 20)),
         host::programs(&missing, shell),
     ];
     // Before what is made: another microcode or kernel may be another processor to a snapshot.
@@ -185,13 +186,6 @@ fn namespace_facts() -> NamespaceFacts {
         most: number("/proc/sys/user/max_user_namespaces"),
         apparmor_restricts: number("/proc/sys/kernel/apparmor_restrict_unprivileged_userns"),
     }
-}
-
-fn available_mib() -> Option<u64> {
-    let text = fs::read_to_string("/proc/meminfo").ok()?;
-    let field = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
-    let kib: u64 = field.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kib >> 10)
 }
 
 fn is_installed(program: &str) -> bool {

@@ -6,6 +6,7 @@ use anyhow::Context as _;
 use clap::builder::RangedU64ValueParser;
 use engine::{Engine, EngineSettings, Languages, Room};
 use futures_util::StreamExt as _;
+use vmm::backend::Acceleration;
 
 use super::{
     catalogue::{self, Attack},
@@ -100,6 +101,7 @@ pub(crate) async fn run(args: SelftestArgs, global: &Global) -> Result<ExitCode,
     )?;
     let vmm = backend::chosen(global, &HostFacts::get(global))?;
     let identity = vmm.identity();
+    let is_emulated = identity.acceleration == Acceleration::Tcg;
     let called = format!("{} {} ({})", identity.vmm, identity.version, identity.acceleration);
     // Numbers of its own: it may run beside commands and a service.
     let room = Room::Own { first: FIRST_SLOT + SLOTS, slots: MOST, prefix: PREFIX.to_owned() };
@@ -122,7 +124,7 @@ pub(crate) async fn run(args: SelftestArgs, global: &Global) -> Result<ExitCode,
     if args.json {
         output::json(&report)?;
     } else {
-        report.summary()?;
+        report.summary(is_emulated)?;
     }
     Ok(ExitCode::from(if report.passed { DONE } else { HOST }))
 }

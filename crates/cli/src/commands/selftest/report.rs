@@ -60,9 +60,6 @@ impl Tried {
     }
 }
 
-/// How the name of a VMM ends that emulates guests' processors.
-const EMULATED: &str = "(TCG)";
-
 /// All that was tried.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Report {
@@ -89,8 +86,8 @@ impl Report {
         Self { passed: failed == 0 && left.is_empty(), vmm, tried, failed, attacks, clones, left }
     }
 
-    /// Prints the summary: what stands at the end of the lines.
-    pub(super) fn summary(&self) -> Result<(), Failure> {
+    /// Prints the summary: what stands at the end of the lines, and what it is not worth where guests' processors are emulated.
+    pub(super) fn summary(&self, is_emulated: bool) -> Result<(), Failure> {
         for left in &self.left {
             output::line(&format!("FAILED  left on the host: {left}"))?;
         }
@@ -100,7 +97,7 @@ impl Report {
         } else {
             "something is left on the host"
         };
-        if vmm.ends_with(EMULATED) {
+        if is_emulated {
             output::line(
                 "emulated microVMs are a weaker wall than those with KVM, whatever is tried here: docs/threat-model.md",
             )?;
